@@ -1,0 +1,153 @@
+"""The only door to data: `TenantStore` for one tenant, `SystemStore` for runs and lists of tenants.
+
+Both are thin: every method is one named SQL function (see docs/database.md). A `TenantStore` cannot be asked about
+another tenant, because no method takes a tenant.
+"""
+
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any, cast
+from uuid import UUID
+
+from app.db.gateway import Gateway
+from app.tenancy import TenantId
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class TenantStore:
+    """One tenant's data. Raises what `Gateway.call` raises."""
+
+    gateway: Gateway
+    tenant_id: TenantId
+
+    def read_input(self, as_of: date | None, max_days: int, stale_after_days: int) -> Row:
+        return self._call("ml_read_input", as_of=as_of, max_days=max_days, stale_after_days=stale_after_days)
+
+    def claim_item(self, run_id: UUID, lease_seconds: int) -> Row:
+        return self._call("ml_claim_item", run_id=run_id, lease_seconds=lease_seconds)
+
+    def heartbeat_item(self, run_id: UUID, fence: int, lease_seconds: int, stage: str) -> Row:
+        return self._call("ml_heartbeat_item", run_id=run_id, fence=fence, lease_seconds=lease_seconds, stage=stage)
+
+    def fail_item(self, run_id: UUID, fence: int, error: Row, retry_in_seconds: int | None = None) -> Row:
+        return self._call("ml_fail_item", run_id=run_id, fence=fence, error=error, retry_in_seconds=retry_in_seconds)
+
+    def finish_item(
+        self, run_id: UUID, fence: int, state: str, reason: str, report: Row, input_hash: str | None = None
+    ) -> Row:
+        return self._call(
+            "ml_finish_item",
+            run_id=run_id, fence=fence, state=state, reason=reason, report=report, input_hash=input_hash,
+        )  # fmt: skip
+
+    def publish_item(self, run_id: UUID, fence: int, result: Row) -> Row:
+        return self._call("ml_publish_item", run_id=run_id, fence=fence, result=result)
+
+    def read_forecast(self) -> Row:
+        return self._call("ml_read_forecast")
+
+    def read_model(self, model_type: str, model_version: str | None = None) -> Row | None:
+        return cast("Row | None", self._call("ml_read_model", model_type=model_type, model_version=model_version))
+
+    def list_models(self) -> list[Row]:
+        return cast("list[Row]", self._call("ml_list_models"))
+
+    def activate_model(self, model_type: str, model_version: str) -> Row:
+        return self._call("ml_activate_model", model_type=model_type, model_version=model_version)
+
+    def write_settings(self, settings: Row | None) -> Row:
+        return self._call("ml_write_settings", settings=settings)
+
+    def write_calendar(self, days: list[Row], *, replace: bool = False) -> Row:
+        return self._call("ml_write_calendar", days=days, replace=replace)
+
+    def read_snapshot(self, input_hash: str) -> Row | None:
+        return cast("Row | None", self._call("ml_read_snapshot", input_hash=input_hash))
+
+    def read_sales_page(self, after_sold_at: datetime | None, after_sale_id: str | None, limit: int) -> list[Row]:
+        return cast(
+            "list[Row]",
+            self._call("ml_read_sales_page", after_sold_at=after_sold_at, after_sale_id=after_sale_id, limit=limit),
+        )
+
+    def read_inventory(self) -> list[Row]:
+        return cast("list[Row]", self._call("ml_read_inventory"))
+
+    def write_features(self, rows: list[Row]) -> Row:
+        return self._call("ml_write_features", rows=rows)
+
+    def quarantine_rows(self, source: str, rows: list[Row]) -> Row:
+        return self._call("ml_quarantine_rows", source=source, rows=rows)
+
+    def check_sales(self) -> Row:
+        return self._call("ml_check_sales")
+
+    def import_sales(self, tenant: Row, rows: list[Row]) -> Row:
+        """Into the example product's tables; `NotInstalled` where the product has tables of its own."""
+        return self._call("example_import_sales", tenant=tenant, rows=rows)
+
+    def _call(self, function: str, **params: object) -> Row:
+        named = {f"p_{key}": value for key, value in params.items()}
+        return cast("Row", self.gateway.call(function, {"p_tenant_id": self.tenant_id, **named}))
+
+
+@dataclass(frozen=True)
+class SystemStore:
+    """Runs, and which tenants there are: never a tenant's sales."""
+
+    gateway: Gateway
+
+    def list_tenants(self, page: int = 500) -> list[Row]:
+        """All tenants, by id; read in pages."""
+        tenants: list[Row] = []
+        after: str | None = None
+        while True:
+            rows = cast("list[Row]", self._call("ml_list_tenants", after=after, limit=page))
+            if not rows:
+                return tenants
+            tenants += rows
+            after = rows[-1]["tenant_id"]
+
+    def start_run(
+        self,
+        kind: str,
+        params: Row,
+        code_version: str,
+        tenant_ids: list[TenantId] | None = None,
+        slot: datetime | None = None,
+    ) -> Row:
+        ids = None if tenant_ids is None else [str(tenant_id) for tenant_id in tenant_ids]
+        return self._call(
+            "ml_start_run", kind=kind, slot=slot, params=params, code_version=code_version, tenant_ids=ids
+        )
+
+    def pending_items(self, run_id: UUID, limit: int) -> list[Row]:
+        return cast("list[Row]", self._call("ml_pending_items", run_id=run_id, limit=limit))
+
+    def finish_run(self, run_id: UUID) -> Row:
+        return self._call("ml_finish_run", run_id=run_id)
+
+    def list_runs(self, limit: int) -> list[Row]:
+        return cast("list[Row]", self._call("ml_list_runs", limit=limit))
+
+    def show_run(self, run_id: UUID | None, page: int = 100) -> Row:
+        """The run and all its items, read in pages. ``run_id`` None is the newest; None comes back without any run."""
+        shown = self._call("ml_show_run", run_id=run_id, after=None, limit=page)
+        while shown and (more := self._next_items(shown, page)):
+            shown["items"] += more
+        return shown
+
+    def check_installation(self) -> Row:
+        return self._call("ml_check_installation")
+
+    def _next_items(self, shown: Row, page: int) -> list[Row]:
+        if not shown["items"]:
+            return []
+        after = shown["items"][-1]["tenant_id"]
+        found = self._call("ml_show_run", run_id=shown["run"]["run_id"], after=after, limit=page)
+        return cast("list[Row]", found["items"])
+
+    def _call(self, function: str, **params: object) -> Row:
+        return cast("Row", self.gateway.call(function, {f"p_{key}": value for key, value in params.items()}))
