@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Literal
+from typing import Any, Literal, TypedDict
 
 from app.services.ml.candidates.base import State
 from app.services.ml.series import FloatArray
@@ -65,3 +65,52 @@ class EngineResult:
     notes: tuple[str, ...]  # what a person should know: short history, failed candidates, …
     members: dict[str, State]  # state of every member of the forecast
     seconds: dict[str, float]  # per stage
+
+
+class ForecastDay(TypedDict):
+    """One day of a published forecast, in the tenant's currency."""
+
+    date: str
+    yhat: float
+    yhat_lower: float
+    yhat_upper: float
+
+
+class TrainingReport(TypedDict):
+    """What one run says about one tenant: JSON-safe; stored on the run's item, shown by `report` and `runs show`."""
+
+    tenant_id: str
+    tenant_name: str
+    run_id: str | None
+    status: Literal["published", "unchanged", "no_sales_yet", "older", "lost", "failed"]
+    as_of: str | None  # last finished business day that was used
+    stale: bool  # the sales stopped long before today; the forecast starts after the last sale
+    currency: str
+    language: str
+    country: str
+    time_zone: str
+    horizon_days: int
+    interval_level: float
+    forecast: list[ForecastDay]
+    total_7: float  # sum of the first 7 days of yhat
+    total_28: float
+    anomalies: list[dict[str, Any]]  # {date, y, expected, score}
+    chosen: str
+    reason: str
+    level: str
+    weights: dict[str, float]
+    metrics: dict[str, float]
+    scores: list[dict[str, Any]]  # CandidateScore as a dict
+    confidence_score: float
+    closed_weekdays: list[int]
+    notes: list[str]
+    refused_settings: list[dict[str, str]]  # {field, value, reason}
+    quality: dict[str, Any]  # see quality.py
+    changes: (
+        dict[str, Any] | None
+    )  # against the forecast before: {previous_as_of, previous_run_id, days, previous_total, total, chosen_before}
+    input_hash: str | None
+    output_hash: str | None
+    model_version: str | None
+    seconds: dict[str, float]
+    error: dict[str, Any] | None
