@@ -1,0 +1,16 @@
+"""The candidates, simplest first: the order breaks ties. To add a method: one file, one class, one line here.
+
+Importing this package imports numpy only; statsmodels, Prophet and XGBoost are imported by the method that is used.
+"""
+
+from app.services.ml.candidates.base import Forecaster
+from app.services.ml.candidates.naive import Naive
+from app.services.ml.candidates.snaive import SeasonalNaive
+from app.services.ml.candidates.weekday_mean import WeekdayMean
+
+CANDIDATES: tuple[type[Forecaster], ...] = (Naive, SeasonalNaive, WeekdayMean)
+
+
+def candidate_names() -> tuple[str, ...]:
+    """Names of all candidates, as `ML_MODEL_CANDIDATES` takes them, simplest first."""
+    return tuple(candidate.name for candidate in CANDIDATES)

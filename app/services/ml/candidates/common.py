@@ -1,0 +1,166 @@
+"""What every candidate shares: the memory of its origin, and the checks on what goes in and comes out."""
+
+import copy
+from datetime import date
+from typing import ClassVar, Self
+
+import numpy as np
+
+from app.config.ml_settings import MLSettings
+from app.errors import ArtifactRefused, CandidateFailed
+from app.services.ml.calendar import Calendar
+from app.services.ml.candidates.base import State
+from app.services.ml.series import SEASON, DailySeries, FloatArray
+
+
+class Candidate:
+    """Remembers the series and calendar of the forecast origin; a subclass adds the method.
+
+    The subclass gives `_estimate`, `_fitted_values` and `_predict`, and, when it has parameters, `_parameters` and
+    `restore`. `fit` and `observe` are written once, here, so that no method can forget the rules of the contract.
+    """
+
+    name: ClassVar[str]
+    min_history: ClassVar[int]
+
+    def __init__(self) -> None:
+        self.trained_through: date | None = None
+        self._series: DailySeries | None = None
+        self._calendar = Calendar()
+
+    @classmethod
+    def from_settings(cls, settings: MLSettings) -> Self:  # noqa: ARG003 - the contract's signature
+        return cls()
+
+    def fit(self, series: DailySeries, calendar: Calendar) -> Self:
+        """Estimate parameters from all days of ``series``; the forecast origin is its end.
+
+        Raises
+        ------
+        CandidateFailed : fewer than `min_history` days, or the method gives no finite numbers
+        """
+        if len(series) < self.min_history:
+            raise CandidateFailed(f"{self.name} needs {self.min_history} days of history; there are {len(series)}.")
+        self._estimate(series, calendar)
+        self.anchor(series, calendar)
+        self.trained_through = series.end
+        return self
+
+    def observe(self, series: DailySeries, calendar: Calendar) -> Self:
+        """A copy with the same parameters and its forecast origin at the end of ``series`` (the whole history)."""
+        if self.trained_through is None:
+            raise CandidateFailed(f"{self.name} observes only after `fit` or `from_state`.")
+        newer = copy.copy(self)
+        newer.anchor(series, calendar)
+        return newer
+
+    def fitted_values(self) -> FloatArray:
+        """One-step fit of every day of the last series, shape (n_days,); nan where there is none."""
+        series = self._origin()
+        fitted = self._fitted_values(series, self._calendar)
+        return np.where(np.isinf(fitted), np.nan, fitted)
+
+    def predict(self, horizon: int) -> FloatArray:
+        """Sales of the ``horizon`` days after the origin, shape (horizon,).
+
+        Raises
+        ------
+        CandidateFailed : before `fit` or `observe`, or the method gives no finite numbers
+        """
+        if horizon < 1:
+            raise CandidateFailed(f"{self.name} forecasts 1 day or more; asked for {horizon}.")
+        return finite(self.name, self._predict(self._origin(), self._calendar, horizon), horizon)
+
+    def get_state(self) -> State:
+        """Parameters as plain numbers and arrays; no series, no library objects."""
+        if self.trained_through is None:
+            raise CandidateFailed(f"{self.name} has no state before `fit`.")
+        return {"name": self.name, "trained_through": self.trained_through.isoformat(), **self._parameters()}
+
+    @classmethod
+    def from_state(cls, state: State, settings: MLSettings) -> Self:
+        """Back from `get_state`; call `observe` before `predict`.
+
+        Raises
+        ------
+        ArtifactRefused : the state is of another candidate or of another shape
+        """
+        if state.get("name") != cls.name:
+            raise ArtifactRefused(f"This is no state of {cls.name}.", next_step="The tenant is fitted again.")
+        try:
+            candidate = cls.from_settings(settings)
+            candidate.restore(state)
+            candidate.trained_through = date.fromisoformat(str(state["trained_through"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ArtifactRefused(
+                f"The stored state of {cls.name} has another shape ({type(error).__name__}: {error}).",
+                next_step="The tenant is fitted again.",
+            ) from error
+        return candidate
+
+    def _origin(self) -> DailySeries:
+        if self._series is None:
+            raise CandidateFailed(f"{self.name} has no origin: call `fit` or `observe` first.")
+        return self._series
+
+    def _estimate(self, series: DailySeries, calendar: Calendar) -> None:
+        """Learn parameters; methods without any keep this."""
+
+    def anchor(self, series: DailySeries, calendar: Calendar) -> None:
+        """Take the end of ``series`` as origin; methods add what depends on the new days but is no parameter."""
+        self._series, self._calendar = series, calendar
+
+    def _fitted_values(self, series: DailySeries, calendar: Calendar) -> FloatArray:
+        raise NotImplementedError
+
+    def _predict(self, series: DailySeries, calendar: Calendar, horizon: int) -> FloatArray:
+        raise NotImplementedError
+
+    def _parameters(self) -> State:
+        return {}
+
+    def restore(self, state: State) -> None:
+        """Take back what `_parameters` gave."""
+
+
+def finite(name: str, values: FloatArray, length: int) -> FloatArray:
+    """``values`` unchanged, shape (length,).
+
+    Raises
+    ------
+    CandidateFailed : another shape, or a value that is no finite number
+    """
+    if values.shape != (length,):
+        raise CandidateFailed(f"{name} gave an array of shape {values.shape} for {length} days.")
+    if not np.isfinite(values).all():
+        raise CandidateFailed(f"{name} gave {int((~np.isfinite(values)).sum())} values that are no finite numbers.")
+    return values
+
+
+def known_sales(series: DailySeries, calendar: Calendar) -> FloatArray:
+    """Sales with nan on announced closures, shape (n_days,): such a day says nothing about an open one.
+
+    When every day was an announced closure, the sales as they are.
+    """
+    closures = calendar.closures(series.start, len(series))
+    if not closures.any() or closures.all():
+        return series.y
+    return np.where(closures, np.nan, series.y)
+
+
+def by_week(values: FloatArray) -> FloatArray:
+    """Shape (n_days,) to (n_weeks, 7), the last day in the last cell; nan before the first day."""
+    padding = -values.size % SEASON
+    return np.concatenate([np.full(padding, np.nan), values]).reshape(-1, SEASON)
+
+
+def carried_forward(rows: FloatArray) -> FloatArray:
+    """Each nan replaced by the last number above it in its column, shape unchanged; nan where there is none."""
+    last = np.where(np.isnan(rows), 0, np.arange(len(rows))[:, None])
+    np.maximum.accumulate(last, axis=0, out=last)
+    return np.asarray(np.take_along_axis(rows, last, axis=0))
+
+
+def repeated_week(week: FloatArray, horizon: int) -> FloatArray:
+    """A week's values, shape (7,), repeated over ``horizon`` days, shape (horizon,)."""
+    return np.resize(week, horizon)
