@@ -20,7 +20,8 @@ ENV PATH=/opt/tenantcast/bin:$PATH \
     PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 NUMEXPR_NUM_THREADS=1 \
     TENANTCAST_HOME=/var/lib/tenantcast LOG_FORMAT=json
-# libgomp: the OpenMP run time that XGBoost and scikit-learn load.
+# libgomp: the OpenMP run time that XGBoost and scikit-learn load. No version: Debian keeps only the newest point release.
+# hadolint ignore=DL3008
 RUN apt-get update \
  && apt-get install -y --no-install-recommends libgomp1 tzdata \
  && rm -rf /var/lib/apt/lists/* \
