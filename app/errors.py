@@ -56,6 +56,12 @@ class NotInstalled(ConfigError):
     code = "not_installed"
 
 
+class UnknownCountry(ConfigError):
+    """No public holidays are known for that country."""
+
+    code = "unknown_country"
+
+
 class MigrationRefused(ConfigError):
     """Migrations cannot be applied this way."""
 

@@ -1,15 +1,19 @@
 """What is known ahead: public holidays, closures, promotions and events, as a table of days and as regressors."""
 
+import difflib
 from dataclasses import dataclass, field
 from datetime import date, timedelta
-from functools import lru_cache
-from typing import Literal
+from functools import cached_property, lru_cache
+from typing import Literal, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
-from app.services.ml.series import BoolArray, FloatArray
+from app.errors import UnknownCountry
+from app.services.ml.series import BoolArray, FloatArray, weekdays_from
 
 DayKind = Literal["closure", "promotion", "event"]
+IntArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,8 @@ class Calendar:
     """The days that a tenant's forecast may know ahead.
 
     ``country`` is an ISO 3166 code, with a subdivision behind a dash ("DE", "DE-BY"); empty means no public holidays.
-    ``closed_weekdays`` (Monday is 0) are the weekdays on which the tenant does not trade.
+    An unknown country, or a year that the `holidays` library does not know, has none either: `validate_country` says
+    so beforehand. ``closed_weekdays`` (Monday is 0) are the weekdays on which the tenant does not trade.
     """
 
     country: str = ""
@@ -35,60 +40,183 @@ class Calendar:
 
     def closures(self, start: date, n_days: int) -> BoolArray:
         """Shape (n_days,): true on days that the tenant announced as closed."""
-        return self._flags("closure", start, n_days)
+        return _flags(self._ordinals["closure"], start, n_days)
 
     def promotions(self, start: date, n_days: int) -> BoolArray:
         """Shape (n_days,): true on announced promotion days."""
-        return self._flags("promotion", start, n_days)
+        return _flags(self._ordinals["promotion"], start, n_days)
 
     def events(self, start: date, n_days: int) -> BoolArray:
         """Shape (n_days,): true on announced event days."""
-        return self._flags("event", start, n_days)
+        return _flags(self._ordinals["event"], start, n_days)
 
     def closed(self, start: date, n_days: int) -> BoolArray:
         """Shape (n_days,): closed weekdays and announced closures together; their forecast is exactly zero."""
-        weekdays = (start.weekday() + np.arange(n_days)) % 7
+        weekdays = weekdays_from(start, n_days)
         return np.isin(weekdays, sorted(self.closed_weekdays)) | self.closures(start, n_days)
 
     def holiday_names(self, start: date, n_days: int) -> list[str]:
-        """Name of the public holiday of each day, "" on other days; length n_days."""
-        names: dict[date, str] = {}
-        for year in range(start.year, (start + timedelta(days=max(n_days - 1, 0))).year + 1):
-            names.update(_holidays_of(self.country, year))
-        return [names.get(start + timedelta(days=i), "") for i in range(n_days)]
+        """Name of the public holiday of each day, in the country's language, "" on other days; length n_days."""
+        names = [""] * n_days
+        first = start.toordinal()
+        for table in _tables(self.country, first, n_days):
+            for ordinal, name in zip(table.ordinals.tolist(), table.names, strict=True):
+                if 0 <= ordinal - first < n_days:
+                    names[ordinal - first] = name
+        return names
 
     def holidays(self, start: date, n_days: int) -> BoolArray:
         """Shape (n_days,): true on public holidays."""
-        return np.array([bool(name) for name in self.holiday_names(start, n_days)], dtype=bool)
+        return self._holidays_from(start.toordinal(), n_days)
+
+    def regional_holidays(self, start: date, n_days: int) -> BoolArray:
+        """Shape (n_days,): true where a part of the country has a holiday and the country as a whole has not.
+
+        Always false when ``country`` names its subdivision: then the right days are holidays already.
+        """
+        first = start.toordinal()
+        flags = np.zeros(n_days, dtype=bool)
+        for table in _tables(self.country, first, n_days):
+            flags |= _flags_at(table.regional, first, n_days)
+        return flags & ~self._holidays_from(first, n_days)
 
     def regressors(self, start: date, n_days: int) -> tuple[tuple[str, ...], FloatArray]:
         """Names and values, shape (n_days, k), of what is known ahead: holiday, its eve, its morrow, closure, …"""
-        holiday = self.holidays(start - timedelta(days=1), n_days + 2).astype(np.float64)
+        holiday = self._holidays_from(start.toordinal() - 1, n_days + 2)
         columns = {
             "holiday": holiday[1:-1],
             "holiday_eve": holiday[2:],
             "holiday_morrow": holiday[:-2],
-            "closure": self.closures(start, n_days).astype(np.float64),
-            "promotion": self.promotions(start, n_days).astype(np.float64),
-            "event": self.events(start, n_days).astype(np.float64),
+            "closure": self.closures(start, n_days),
+            "promotion": self.promotions(start, n_days),
+            "event": self.events(start, n_days),
         }
-        return tuple(columns), np.column_stack(list(columns.values()))
+        return tuple(columns), np.column_stack(list(columns.values())).astype(np.float64)
 
-    def _flags(self, kind: DayKind, start: date, n_days: int) -> BoolArray:
+    def holiday_groups(self, start: date, n_days: int) -> list[str]:
+        """Which holiday each day belongs to, its eve and its morrow apart: "-1 Christmas Day"; "" on other days.
+
+        The holiday itself goes before an eve, an eve before a morrow. Length n_days.
+        """
+        padded = self.holiday_names(start - timedelta(days=1), n_days + 2) if start > date.min else []
+        padded = padded or ["", *self.holiday_names(start, n_days + 1)]
+        groups = [""] * n_days
+        for offset, label in ((-1, "+1"), (1, "-1"), (0, "0")):
+            for i in range(n_days):
+                if padded[i + 1 + offset]:
+                    groups[i] = f"{label} {padded[i + 1 + offset]}"
+        return groups
+
+    def _holidays_from(self, first: int, n_days: int) -> BoolArray:
         flags = np.zeros(n_days, dtype=bool)
-        for known in self.known_days:
-            offset = (known.day - start).days
-            if known.kind == kind and 0 <= offset < n_days:
-                flags[offset] = True
+        for table in _tables(self.country, first, n_days):
+            flags |= _flags_at(table.ordinals, first, n_days)
         return flags
+
+    @cached_property
+    def _ordinals(self) -> dict[str, IntArray]:
+        kinds: dict[str, list[int]] = {"closure": [], "promotion": [], "event": []}
+        for known in self.known_days:
+            kinds[known.kind].append(known.day.toordinal())
+        return {kind: np.array(days, dtype=np.int64) for kind, days in kinds.items()}
+
+
+def validate_country(code: str) -> str:
+    """The code as `Calendar` takes it: "de-by" becomes "DE-BY"; "" stays "".
+
+    Raises
+    ------
+    UnknownCountry : the `holidays` library knows no such country or subdivision; the message gives near matches
+    """
+    wanted = code.strip()
+    if not wanted:
+        return ""
+    supported = _supported()
+    country, _, subdivision = wanted.upper().partition("-")
+    if country not in supported:
+        raise UnknownCountry(
+            f"{wanted!r} is no country whose public holidays are known.", next_step=_suggest(_near_countries(wanted))
+        )
+    if subdivision and subdivision not in supported[country]:
+        near = [f"{country}-{part}" for part in _near(subdivision, supported[country])]
+        raise UnknownCountry(f"{country} has no subdivision {subdivision!r}.", next_step=_suggest([*near, country]))
+    return f"{country}-{subdivision}" if subdivision else country
+
+
+class _HolidayTable(NamedTuple):
+    """The public holidays of one country and year: proleptic ordinals, sorted, and names."""
+
+    ordinals: IntArray
+    names: tuple[str, ...]
+    regional: IntArray  # holidays of any subdivision, the country's own among them
+
+
+_NO_HOLIDAYS = _HolidayTable(np.zeros(0, np.int64), (), np.zeros(0, np.int64))
+
+
+def _tables(country: str, first: int, n_days: int) -> list[_HolidayTable]:
+    """Holiday tables of all years that the ``n_days`` days from ordinal ``first`` on touch."""
+    if not country or n_days < 1:
+        return []
+    lowest, highest = date.min.toordinal(), date.max.toordinal()
+    first_year = date.fromordinal(min(max(first, lowest), highest)).year
+    last_year = date.fromordinal(min(max(first + n_days - 1, lowest), highest)).year
+    return [_holidays_of(country.strip().upper(), year) for year in range(first_year, last_year + 1)]
 
 
 @lru_cache(maxsize=4096)
-def _holidays_of(country: str, year: int) -> dict[date, str]:
-    if not country:
-        return {}
+def _holidays_of(country: str, year: int) -> _HolidayTable:
     import holidays  # heavy at import, and many tenants have no country
 
     code, _, subdivision = country.partition("-")
-    found = holidays.country_holidays(code, subdiv=subdivision or None, years=year)
-    return dict(found.items())
+    try:
+        known = holidays.country_holidays(code, subdiv=subdivision or None)
+        # The library would take the language from the environment: the same tenant, other names elsewhere.
+        language = known.default_language
+        found = holidays.country_holidays(code, subdiv=subdivision or None, years=year, language=language)
+        parts = () if subdivision else known.subdivisions
+        regional = {day for part in parts for day in holidays.country_holidays(code, subdiv=part, years=year)}
+    except NotImplementedError:
+        return _NO_HOLIDAYS
+    days = sorted(found)
+    return _HolidayTable(
+        np.array([day.toordinal() for day in days], dtype=np.int64),
+        tuple(found[day] for day in days),
+        np.array(sorted(day.toordinal() for day in regional), dtype=np.int64),
+    )
+
+
+def _flags(ordinals: IntArray, start: date, n_days: int) -> BoolArray:
+    return _flags_at(ordinals, start.toordinal(), n_days)
+
+
+def _flags_at(ordinals: IntArray, first: int, n_days: int) -> BoolArray:
+    flags = np.zeros(n_days, dtype=bool)
+    offsets = ordinals - first
+    flags[offsets[(offsets >= 0) & (offsets < n_days)]] = True
+    return flags
+
+
+@lru_cache(maxsize=1)
+def _supported() -> dict[str, list[str]]:
+    import holidays
+
+    return {code: list(parts) for code, parts in holidays.list_supported_countries(include_aliases=True).items()}
+
+
+def _near(text: str, known: list[str]) -> list[str]:
+    return difflib.get_close_matches(text, known, n=3, cutoff=0.5)
+
+
+def _near_countries(text: str) -> list[str]:
+    """Codes whose own spelling or whose country's English name comes near ``text``."""
+    from holidays.registry import COUNTRIES
+
+    codes = {module.replace("_", " "): names[1] for module, names in COUNTRIES.items()}
+    by_name = [codes[name] for name in difflib.get_close_matches(text.lower(), list(codes), n=3, cutoff=0.75)]
+    return by_name or _near(text.upper(), sorted(_supported()))
+
+
+def _suggest(codes: list[str]) -> str:
+    nearest = f"Did you mean {', '.join(codes)}? " if codes else ""
+    return f"{nearest}Give an ISO 3166 code such as DE, or DE-BY for a part of a country; empty for no holidays."
