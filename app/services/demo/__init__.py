@@ -1,0 +1,1 @@
+"""The demo: a dozen shops with known truth, taken through the real import and the real retrain."""
