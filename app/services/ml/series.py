@@ -64,3 +64,33 @@ class DailySeries:
 def weekdays_from(start: date, n_days: int) -> npt.NDArray[np.int64]:
     """Weekday numbers of ``n_days`` days from ``start`` on, shape (n_days,); Monday is 0."""
     return (start.weekday() + np.arange(n_days, dtype=np.int64)) % 7
+
+
+def closed_weekdays(series: DailySeries, weeks: int = 12, max_chance: float = 0.01) -> tuple[int, ...]:
+    """Weekdays (Monday is 0) on which the tenant does not trade: zero in each of the last trading weeks.
+
+    The series is cut into weeks backwards from its end; a week in which nothing was sold (holiday closure, outage)
+    says nothing about weekdays and does not count. Of the last ``weeks`` trading weeks every occurrence must be zero.
+    A tenant that sells only now and then shows such a weekday by luck, so the weekdays that do trade must do it often
+    enough: with p their share of trading days, (1 - p) ** weeks <= ``max_chance``.
+
+    Parameters
+    ----------
+    series : any length; shorter than ``weeks`` trading weeks gives no closed weekday
+    weeks : trading weeks that must agree, >= 1
+    max_chance : in 0..1; the chance of such a weekday by luck that is still believed
+
+    Returns
+    -------
+    tuple of int : ascending; never all seven
+    """
+    n_weeks = len(series) // 7
+    by_week = series.y[len(series) - 7 * n_weeks :].reshape(n_weeks, 7) != 0  # column j is weekday of y[j - 7]
+    recent = by_week[by_week.any(axis=1)][-weeks:]
+    open_columns = recent.any(axis=0)
+    if len(recent) < weeks or open_columns.all():
+        return ()
+    trading_share = float(recent[:, open_columns].mean())
+    if (1 - trading_share) ** weeks > max_chance:
+        return ()
+    return tuple(sorted(int(day) for day in series.weekdays[-7:][~open_columns]))
