@@ -1,0 +1,74 @@
+"""What every test stands on: a clean environment, and a PostgreSQL of the run's own where a test asks for one."""
+
+import os
+
+# First: the thread pools are pinned before anything loads numpy.
+import app  # noqa: F401  isort: skip
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.servers.postgres import PostgresServer, running_postgres
+
+TEMPLATE = "tenantcast_template"
+KEPT = {"TENANTCAST_FUZZ"}
+OURS = ("ML_", "SUPABASE_", "TENANTCAST_", "LOG_", "PGRST_")
+LIBPQ = ("PGDATA", "PGDATABASE", "PGHOST", "PGHOSTADDR", "PGOPTIONS", "PGPASSFILE", "PGPASSWORD", "PGPORT", "PGSERVICE",
+         "PGSSLMODE", "PGUSER")  # fmt: skip
+
+
+def pytest_configure() -> None:
+    """The developer's own settings stay out, for the tests and for the processes that they start."""
+    for name in list(os.environ):
+        if (name.startswith(OURS) and name not in KEPT) or name == "DATABASE_URL" or name in LIBPQ:
+            del os.environ[name]
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No `.env` of the developer is read, and nothing is written into the checkout."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A PostgreSQL server that ends with the run; started when the first test asks."""
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def template_database(postgres_server: PostgresServer) -> str:
+    """The name of a database with all migrations and the example product, to make copies of."""
+    apply_migrations(postgres_server.create_database(TEMPLATE))
+    return TEMPLATE
+
+
+def apply_migrations(url: str) -> None:
+    try:
+        from app.db.migrate import migrate  # type: ignore[import-untyped, unused-ignore]
+    except ModuleNotFoundError:
+        import psycopg
+
+        supabase = Path(__file__).parents[1] / "supabase"
+        with psycopg.connect(url) as connection:
+            for file in sorted(supabase.glob("migrations/*.sql")) + sorted(supabase.glob("examples/*.sql")):
+                connection.execute(file.read_bytes())
+        return
+    migrate(url, examples=True)
+
+
+@pytest.fixture
+def database_url(postgres_server: PostgresServer, template_database: str) -> Iterator[str]:
+    """A fresh database for this test, migrated, with the example product's empty tables."""
+    with postgres_server.scratch_database(template_database) as url:
+        yield url
+
+
+@pytest.fixture
+def empty_database_url(postgres_server: PostgresServer) -> Iterator[str]:
+    """A fresh database for this test, without anything of ours."""
+    with postgres_server.scratch_database() as url:
+        yield url
