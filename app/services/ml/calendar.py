@@ -122,25 +122,29 @@ class Calendar:
 
 
 def validate_country(code: str) -> str:
-    """The code as `Calendar` takes it: "de-by" becomes "DE-BY"; "" stays "".
+    """The code as the `holidays` library spells it: "de-by" becomes "DE-BY"; "" stays "".
 
     Raises
     ------
-    UnknownCountry : the `holidays` library knows no such country or subdivision; the message gives near matches
+    UnknownCountry : the library knows no such country or subdivision; the message gives near matches
     """
     wanted = code.strip()
     if not wanted:
         return ""
     supported = _supported()
-    country, _, subdivision = wanted.upper().partition("-")
+    country, _, subdivision = wanted.partition("-")
+    country = country.upper()
     if country not in supported:
         raise UnknownCountry(
             f"{wanted!r} is no country whose public holidays are known.", next_step=_suggest(_near_countries(wanted))
         )
-    if subdivision and subdivision not in supported[country]:
-        near = [f"{country}-{part}" for part in _near(subdivision, supported[country])]
+    if not subdivision:
+        return country
+    spelled = _spelled(subdivision, supported[country])
+    if spelled is None:
+        near = [f"{country}-{part}" for part in _near(subdivision.upper(), supported[country])]
         raise UnknownCountry(f"{country} has no subdivision {subdivision!r}.", next_step=_suggest([*near, country]))
-    return f"{country}-{subdivision}" if subdivision else country
+    return f"{country}-{spelled}"
 
 
 class _HolidayTable(NamedTuple):
@@ -161,21 +165,22 @@ def _tables(country: str, first: int, n_days: int) -> list[_HolidayTable]:
     lowest, highest = date.min.toordinal(), date.max.toordinal()
     first_year = date.fromordinal(min(max(first, lowest), highest)).year
     last_year = date.fromordinal(min(max(first + n_days - 1, lowest), highest)).year
-    return [_holidays_of(country.strip().upper(), year) for year in range(first_year, last_year + 1)]
+    return [_holidays_of(country.strip(), year) for year in range(first_year, last_year + 1)]
 
 
 @lru_cache(maxsize=4096)
 def _holidays_of(country: str, year: int) -> _HolidayTable:
     import holidays  # heavy at import, and many tenants have no country
 
-    code, _, subdivision = country.partition("-")
+    code, _, wanted = country.partition("-")
     try:
-        known = holidays.country_holidays(code, subdiv=subdivision or None)
+        known = holidays.country_holidays(code.upper())
+        subdivision = _spelled(wanted, [*known.subdivisions, *known.subdivisions_aliases]) if wanted else None
         # The library would take the language from the environment: the same tenant, other names elsewhere.
         language = known.default_language
-        found = holidays.country_holidays(code, subdiv=subdivision or None, years=year, language=language)
-        parts = () if subdivision else known.subdivisions
-        regional = {day for part in parts for day in holidays.country_holidays(code, subdiv=part, years=year)}
+        found = holidays.country_holidays(code.upper(), subdivision or wanted or None, year, language=language)
+        parts = () if wanted else known.subdivisions
+        regional = {day for part in parts for day in holidays.country_holidays(code.upper(), part, year)}
     except NotImplementedError:
         return _NO_HOLIDAYS
     days = sorted(found)
@@ -202,6 +207,11 @@ def _supported() -> dict[str, list[str]]:
     import holidays
 
     return {code: list(parts) for code, parts in holidays.list_supported_countries(include_aliases=True).items()}
+
+
+def _spelled(subdivision: str, known: list[str]) -> str | None:
+    """The library's spelling of a subdivision; None when it has no such one."""
+    return {part.casefold(): part for part in known}.get(subdivision.casefold())
 
 
 def _near(text: str, known: list[str]) -> list[str]:
