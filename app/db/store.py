@@ -78,8 +78,9 @@ class TenantStore:
     def write_features(self, rows: list[Row]) -> Row:
         return self._call("ml_write_features", rows=rows)
 
-    def quarantine_rows(self, source: str, rows: list[Row]) -> Row:
-        return self._call("ml_quarantine_rows", source=source, rows=rows)
+    def quarantine_rows(self, source: str, rows: list[Row], *, replace: bool = False) -> Row:
+        """``replace`` first forgets what an earlier import of the same source kept aside."""
+        return self._call("ml_quarantine_rows", source=source, rows=rows, replace=replace)
 
     def check_sales(self) -> Row:
         return self._call("ml_check_sales")
