@@ -1,0 +1,217 @@
+"""Rolling-origin cross-validation: every candidate forecasts the same past days, knowing only what was known then."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from app.config.ml_settings import MLSettings
+from app.errors import CandidateFailed, CandidateUnavailable
+from app.services.ml.calendar import Calendar
+from app.services.ml.candidates.base import Forecaster
+from app.services.ml.metrics import METRICS
+from app.services.ml.series import SEASON, DailySeries, FloatArray
+
+FOLD_SHARE = 0.6  # of the history at most goes into folds; the rest is there to learn from
+MAX_RATIO = 10.0  # a forecast this many times above the largest day ever seen is nonsense
+
+# Turns a candidate's raw forecast from the end of ``series`` into what would be published (floor, closed days).
+Adjust = Callable[[FloatArray, DailySeries], FloatArray]
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Days before ``cutoff`` (an index) are known; the ``horizon`` days from ``cutoff`` on are forecast."""
+
+    cutoff: int
+    horizon: int
+
+
+@dataclass(frozen=True, eq=False)
+class CandidateRun:
+    """One candidate over all folds: its forecasts, shape (n_folds, horizon), or why there are none."""
+
+    name: str
+    status: Literal["scored", "failed", "left_out"]
+    reason: str = ""
+    forecasts: FloatArray = field(default_factory=lambda: np.empty((0, 0)))
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class CrossValidation:
+    """Out-of-fold forecasts of all candidates on shared folds.
+
+    ``actual`` has shape (n_folds, horizon); ``runs`` has one row per candidate, in the order given.
+    """
+
+    series: DailySeries
+    folds: tuple[Fold, ...]
+    actual: FloatArray
+    runs: tuple[CandidateRun, ...]
+
+    @property
+    def scored(self) -> tuple[CandidateRun, ...]:
+        """The candidates that gave a sound forecast on every fold."""
+        return tuple(run for run in self.runs if run.status == "scored")
+
+    def fold_metric(self, forecasts: FloatArray, metric: str) -> FloatArray:
+        """A metric of `METRICS` on each fold, shape (n_folds,); nan where it is undefined."""
+        measure = METRICS[metric]
+        return np.array(
+            [
+                measure(actual, forecast, self.series.y[: fold.cutoff])
+                for fold, actual, forecast in zip(self.folds, self.actual, forecasts, strict=True)
+            ]
+        )
+
+    def metrics(self, forecasts: FloatArray) -> dict[str, float]:
+        """Every metric of `METRICS` as its mean over the folds where it is defined; undefined ones are left out."""
+        means = {name: _mean_of_defined(self.fold_metric(forecasts, name)) for name in METRICS}
+        return {name: value for name, value in means.items() if np.isfinite(value)}
+
+
+def rolling_origins(n_days: int, horizon: int, n_folds: int) -> tuple[Fold, ...]:
+    """The last ``n_folds`` spans of ``horizon`` days, back to back, oldest first.
+
+    ::
+
+        history  ....................................
+        fold 1   .....................======             . known to the candidate
+        fold 2   ...........................======       = forecast and compared
+        fold 3   .................................======
+
+    Folds take at most 60 % of the history. When it is too short, the folds are shortened to whole weeks, and when not
+    even one week each is left, their number is reduced. A history below 12 days (one week to compare, five days to
+    learn from) has no fold; horizons below a week need correspondingly less.
+
+    Parameters
+    ----------
+    n_days : length of the history, days
+    horizon, n_folds : days and number wanted, both >= 1
+
+    Returns
+    -------
+    tuple of Fold : empty when no fold can be made; all have the same horizon
+    """
+    budget = int(n_days * FOLD_SHARE)
+    for count in range(n_folds, 0, -1):
+        span = budget // count
+        length = horizon if span >= horizon else span // SEASON * SEASON
+        if length > 0:
+            return tuple(Fold(n_days - length * left, length) for left in range(count, 0, -1))
+    return ()
+
+
+def cross_validate(
+    series: DailySeries,
+    calendar: Calendar,
+    candidates: Sequence[type[Forecaster]],
+    settings: MLSettings,
+    adjust: Adjust = lambda forecast, _: forecast,
+) -> CrossValidation:
+    """Forecast every fold with every candidate.
+
+    Parameters are estimated once, at the earliest cut-off, and carried over the later ones by `observe`: no fold ever
+    sees a parameter that has seen its days, and a candidate costs one estimation, not one per fold.
+
+    Parameters
+    ----------
+    series, calendar : the whole history; what lies after a cut-off is never shown to a candidate
+    candidates : classes; a failure of one becomes its row, with the reason
+    settings : `horizon_days`, `cv_folds`, and what the candidates take
+    adjust : applied to each raw forecast, with the days known at its cut-off
+
+    Returns
+    -------
+    CrossValidation : without folds every candidate that could take part is "left_out"
+    """
+    folds = rolling_origins(len(series), settings.horizon_days, settings.cv_folds)
+    actual = np.array([series.y[fold.cutoff : fold.cutoff + fold.horizon] for fold in folds])
+    trial = _Trial(series, calendar, folds, settings, adjust)
+    runs = tuple(_run(candidate, trial) for candidate in candidates)
+    return CrossValidation(series, folds, actual, runs)
+
+
+@contextmanager
+def guarded(name: str) -> Iterator[None]:
+    """The one place where whatever a candidate raises becomes a `CandidateFailed` with the reason.
+
+    Only the kind of a foreign error is kept, never its text: a library may quote the tenant's numbers in it.
+    """
+    try:
+        with np.errstate(all="ignore"):  # what overflows is caught by `checked`
+            yield
+    except (CandidateFailed, CandidateUnavailable):
+        raise
+    except Exception as error:  # a candidate may raise anything; the others must go on
+        raise CandidateFailed(f"{name} raised {type(error).__name__}.") from error
+
+
+def checked(forecast: object, horizon: int, series: DailySeries, name: str) -> FloatArray:
+    """A forecast that has the right shape, is finite and is no absurd multiple of anything ever sold.
+
+    Raises
+    ------
+    CandidateFailed : naming the candidate and what is wrong
+    """
+    values = np.asarray(forecast, dtype=np.float64)
+    if values.shape != (horizon,):
+        raise CandidateFailed(f"{name} gave shape {values.shape} instead of ({horizon},).")
+    if not np.isfinite(values).all():
+        raise CandidateFailed(f"{name} gave a forecast that is not finite.")
+    if np.abs(values).max() > MAX_RATIO * np.abs(series.y).max() + 1e-6:
+        raise CandidateFailed(f"{name} gave a forecast more than {MAX_RATIO:.0f} times the largest day ever sold.")
+    return values
+
+
+@dataclass(frozen=True, eq=False)
+class _Trial:
+    """What is the same for every candidate of one cross-validation."""
+
+    series: DailySeries
+    calendar: Calendar
+    folds: tuple[Fold, ...]
+    settings: MLSettings
+    adjust: Adjust
+
+
+def _run(candidate: type[Forecaster], trial: _Trial) -> CandidateRun:
+    name = candidate.name
+    if not trial.folds:
+        return CandidateRun(name, "left_out", "The history is too short to compare candidates.")
+    known = trial.folds[0].cutoff
+    if known < candidate.min_history:
+        reason = f"{name} needs {candidate.min_history} days before the first comparison; there are {known}."
+        return CandidateRun(name, "left_out", reason)
+    started = time.perf_counter()
+    try:
+        forecasts = np.array(list(_forecasts(candidate, trial)))
+    except CandidateUnavailable as error:
+        return CandidateRun(name, "left_out", error.message, seconds=time.perf_counter() - started)
+    except CandidateFailed as error:
+        return CandidateRun(name, "failed", error.message, seconds=time.perf_counter() - started)
+    return CandidateRun(name, "scored", "", forecasts, time.perf_counter() - started)
+
+
+def _forecasts(candidate: type[Forecaster], trial: _Trial) -> Iterator[FloatArray]:
+    fitted: Forecaster | None = None
+    for fold in trial.folds:
+        known = trial.series.head(fold.cutoff)
+        with guarded(candidate.name):
+            if fitted is None:
+                fitted = candidate.from_settings(trial.settings).fit(known, trial.calendar)
+                current = fitted
+            else:
+                current = fitted.observe(known, trial.calendar)
+            raw = current.predict(fold.horizon)
+            forecast = checked(raw, fold.horizon, known, candidate.name)
+        yield trial.adjust(forecast, known)
+
+
+def _mean_of_defined(values: FloatArray) -> float:
+    defined = values[np.isfinite(values)]
+    return float(defined.mean()) if defined.size else float("nan")
