@@ -1,18 +1,59 @@
 """Where things are and how to log: read once from the environment (and `.env`), frozen, passed in."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, cast, get_args
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from app.errors import ConfigError
 
-class Settings(BaseSettings):
-    """Database, keys and logs. Secrets are `SecretStr`: they show as asterisks wherever they are printed."""
+SHOWN_LENGTH = 60  # characters of a refused value that a message repeats
+
+
+class EnvironmentSettings(BaseSettings):
+    """Settings from arguments, else the environment, else `.env`, else defaults; unknown names are ignored.
+
+    Raises
+    ------
+    ConfigError : a value is refused; the message names the variable, the value (never a secret's) and what is allowed
+    """
 
     model_config = SettingsConfigDict(
         env_file=".env", env_file_encoding="utf-8", frozen=True, extra="ignore", env_ignore_empty=True
     )
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise self._refusal(error, given=frozenset(values)) from None
+        except UnicodeDecodeError:
+            raise ConfigError(".env is not UTF-8 text.", next_step="Save it as UTF-8, or remove it.") from None
+
+    @classmethod
+    def _refusal(cls, error: ValidationError, given: frozenset[str]) -> ConfigError:
+        found = error.errors(include_url=False, include_context=False)
+        lines = [cls._explain(cast("dict[str, Any]", item), given) for item in found]
+        names = sorted({cls._variable(str(item["loc"][0]), given) for item in found if item["loc"]})
+        return ConfigError("\n".join(lines), next_step=f"Correct or unset {', '.join(names) or 'it'}.")
+
+    @classmethod
+    def _explain(cls, item: dict[str, Any], given: frozenset[str]) -> str:
+        field = str(item["loc"][0]) if item["loc"] else ""
+        secret = field in cls.model_fields and SecretStr in get_args(cls.model_fields[field].annotation)
+        value = "a secret value" if secret else repr(item["input"])[:SHOWN_LENGTH]
+        missing = item["type"] == "missing"  # a list that is too short
+        reason = "too few numbers" if missing else str(item["msg"]).removeprefix("Value error, ")
+        return f"{cls._variable(field, given)} cannot be {value}: {reason[:1].lower()}{reason[1:]}."
+
+    @classmethod
+    def _variable(cls, field: str, given: frozenset[str]) -> str:
+        return field if field in given else f"{cls.model_config.get('env_prefix', '')}{field}".upper()
+
+
+class Settings(EnvironmentSettings):
+    """Database, keys and logs. Secrets are `SecretStr`: they show as asterisks wherever they are printed."""
 
     database_url: SecretStr | None = None
     supabase_url: str | None = None
