@@ -41,8 +41,10 @@ def postgres_server() -> Iterator[PostgresServer]:
 
 @pytest.fixture(scope="session")
 def template_database(postgres_server: PostgresServer) -> str:
-    """The name of a database with all migrations and the example product, to make copies of."""
-    apply_migrations(postgres_server.create_database(TEMPLATE))
+    """The name of a database like a Supabase project's, with all migrations and the example product."""
+    url = postgres_server.create_database(TEMPLATE)
+    postgres_server.imitate_supabase(TEMPLATE)
+    apply_migrations(url)
     return TEMPLATE
 
 

