@@ -1,8 +1,8 @@
-"""The chart of one tenant as plain geometry: bars for what was sold, lighter bars and whiskers for what is forecast.
+"""The chart of one tenant as plain geometry: bars for what was sold; a stroke in a pale box for what is forecast.
 
 Across, everything is in percent of the width, so that one drawing fits a desktop and a phone without a script; up and
-down it is in pixels of a fixed height. Colour is never the only sign: forecast bars are hatched by their whiskers,
-unusual days carry a triangle, announced days a mark under the axis.
+down it is in pixels of a fixed height. Colour is never the only sign: forecast days have a stroke and a box, unusual
+days a triangle, announced days a mark under the axis.
 """
 
 import math
@@ -71,7 +71,8 @@ class Chart:
     """All that the template draws."""
 
     bars: tuple[Bar, ...]
-    whiskers: tuple[Bar, ...]
+    ranges: tuple[Bar, ...]
+    points: tuple[Bar, ...]
     strips: tuple[Bar, ...]
     marks: tuple[Mark, ...]
     money_ticks: tuple[Tick, ...]
@@ -105,7 +106,8 @@ def draw_chart(days: list[ChartDay], locale: Locale) -> Chart:
     strips = tuple(_strip(i, step, mark) for i, day in enumerate(days) for mark in day.marks)
     return Chart(
         bars=tuple(bar for i, day in enumerate(days) for bar in _bars(i, step, day, scale)),
-        whiskers=tuple(_whisker(i, step, day.band, scale) for i, day in enumerate(days) if day.band and not day.closed),
+        ranges=tuple(_range(i, step, day.band, scale) for i, day in enumerate(days) if day.band and not day.closed),
+        points=tuple(_point(i, step, day.yhat, scale) for i, day in enumerate(days) if day.yhat and not day.closed),
         strips=strips,
         marks=tuple(_mark(i, step, day, scale) for i, day in enumerate(days) if day.expected is not None),
         money_ticks=tuple(Tick(scale.y(value), locale.money(value)) for value in _nice_steps(scale) if value),
@@ -151,7 +153,7 @@ def _day_ticks(days: list[ChartDay], step: float, locale: Locale) -> list[Tick]:
 def _bars(i: int, step: float, day: ChartDay, scale: Scale) -> list[Bar]:
     if day.closed and not (day.sold or day.yhat):
         return [Bar("closed", round(i * step, 3), round(step, 3), TOP, BASE - TOP)]
-    value = day.yhat if day.sold is None else day.sold
+    value = _sure_part(day.band) if day.sold is None else day.sold
     if value is None or value == 0:
         return []
     y, zero = scale.y(value), scale.y(0.0)
@@ -159,9 +161,20 @@ def _bars(i: int, step: float, day: ChartDay, scale: Scale) -> list[Bar]:
     return [Bar(kind, round((i + 0.12) * step, 3), round(0.76 * step, 3), min(y, zero), round(abs(y - zero), 1))]
 
 
-def _whisker(i: int, step: float, band: tuple[float, float], scale: Scale) -> Bar:
+def _sure_part(band: tuple[float, float] | None) -> float:
+    """What a forecast day reaches most likely in any case: from zero to the nearer end of its range."""
+    if band is None or band[0] <= 0 <= band[1]:
+        return 0.0
+    return min(band, key=abs)
+
+
+def _range(i: int, step: float, band: tuple[float, float], scale: Scale) -> Bar:
     top, bottom = scale.y(band[1]), scale.y(band[0])
-    return Bar("range", round((i + 0.3) * step, 3), round(0.4 * step, 3), top, max(round(bottom - top, 1), 1.0))
+    return Bar("range", round((i + 0.12) * step, 3), round(0.76 * step, 3), top, max(round(bottom - top, 1), 1.0))
+
+
+def _point(i: int, step: float, yhat: float, scale: Scale) -> Bar:
+    return Bar("point", round((i + 0.02) * step, 3), round(0.96 * step, 3), round(scale.y(yhat) - 1, 1), 2.5)
 
 
 def _strip(i: int, step: float, mark: str) -> Bar:

@@ -147,6 +147,8 @@ def _quality(report: Row, part: TenantPart, locale: Locale) -> list[str]:
 
 
 def _told_by_intake(quality: dict[str, Any], locale: Locale) -> list[str]:
+    if not quality:
+        return []
     from app.services.ml.quality import sentences
 
-    return list(sentences(quality, locale.language)) if quality else []
+    return list(sentences(quality, locale.language))

@@ -12,7 +12,7 @@ SYMBOLS = {
     "BRL": "R$", "JPY": "¥", "AUD": "$", "CAD": "$", "NZD": "$", "INR": "₹", "BOB": "Bs", "CRC": "₡", "GTQ": "Q",
 }  # fmt: skip
 WHOLE_UNITS = frozenset({"CLP", "JPY", "KRW", "PYG", "VND", "ISK"})
-CENTS_BELOW = 99.995  # amounts; from here on cents say nothing
+CENTS_BELOW = 20  # sales of an ordinary day; from here on cents say nothing
 DASH = "\N{EN DASH}"
 # Countries that write Spanish with a decimal point; the others use a decimal comma.
 POINT_COUNTRIES = frozenset({"MX", "PE", "GT", "HN", "NI", "SV", "PA", "DO", "PR", "US"})
@@ -45,6 +45,7 @@ class Locale:
     language: Language
     currency: str = ""
     country: str = ""
+    cents: bool = False  # amounts with decimals, if the currency has any
 
     @property
     def decimal_comma(self) -> bool:
@@ -59,9 +60,8 @@ class Locale:
         return f"\N{MINUS SIGN}{text}" if negative else text
 
     def money(self, value: float) -> str:
-        """An amount, with cents only where they matter: below 100 and in currencies that have them."""
-        decimals = 0 if abs(value) >= CENTS_BELOW or self.currency in WHOLE_UNITS or value == 0 else 2
-        text = self.number(value, decimals)
+        """An amount with its currency: "€1,234", "1.234 €", "S/ 12.50"."""
+        text = self.number(value, 2 if self.cents and self.currency not in WHOLE_UNITS else 0)
         symbol = SYMBOLS.get(self.currency, self.currency)
         if not symbol:
             return text

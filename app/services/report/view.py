@@ -1,6 +1,7 @@
 """One tenant in words and geometry: everything that the template prints, already in the tenant's language."""
 
 import json
+import re
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from typing import Any
@@ -10,10 +11,11 @@ from app.services.ml.calendar import Calendar
 from app.services.report.chart import Chart, ChartDay, draw_chart, known_marks, stretches
 from app.services.report.data import History, TenantPart
 from app.services.report.explain import Explanation, explain
-from app.services.report.formats import DASH, Locale, language_of
+from app.services.report.formats import CENTS_BELOW, DASH, Locale, language_of
 from app.services.report.words import say
 
 HISTORY_SHOWN = 120  # days
+CURRENCY_CODE = re.compile("[A-Z]{3}")  # ISO 4217; anything else is not shown
 YOUNG = 28  # days of history below which a shop is called young
 WEEK = 7
 UNMOVED = 0.005  # a change (share) that rounds to 0 percent
@@ -74,12 +76,7 @@ class TenantView:
 
 def view_tenant(part: TenantPart, number: int) -> TenantView:
     """The section of one tenant; ``number`` makes its anchor."""
-    source = part.report or part.tenant
-    locale = Locale(
-        language_of(source.get("language") or part.tenant.get("language")),
-        str(source.get("currency") or part.tenant.get("currency") or ""),
-        str(part.tenant.get("country") or source.get("country") or ""),
-    )
+    locale = locale_of(part)
     banner, kind = _banner(part, locale)
     if part.report is None:
         note = say(locale.language, _short_note(part))
@@ -88,6 +85,17 @@ def view_tenant(part: TenantPart, number: int) -> TenantView:
             banner=banner, banner_kind=kind, explanation=explain(part, locale),
         )  # fmt: skip
     return _with_forecast(part, part.report, number, locale, (banner, kind))
+
+
+def locale_of(part: TenantPart) -> Locale:
+    """How the tenant writes: today's facts first, those of the report where they are gone."""
+    report = part.report or {}
+    language, currency, country = (
+        str(part.tenant.get(key) or report.get(key) or "") for key in ("language", "currency", "country")
+    )
+    ordinary = report.get("total_7", 0.0) / WEEK
+    code = currency if CURRENCY_CODE.fullmatch(currency) else ""
+    return Locale(language_of(language), code, country, cents=abs(ordinary) < CENTS_BELOW)
 
 
 def _with_forecast(part: TenantPart, report: Row, number: int, locale: Locale, banner: tuple[str, str]) -> TenantView:

