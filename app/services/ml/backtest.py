@@ -16,6 +16,7 @@ from app.services.ml.metrics import METRICS
 from app.services.ml.series import SEASON, DailySeries, FloatArray
 
 FOLD_SHARE = 0.6  # of the history at most goes into folds; the rest is there to learn from
+MIN_TRAIN_DAYS = 2 * SEASON  # below it only a flat line can be learned, and comparing would choose it
 MAX_RATIO = 10.0  # a forecast this many times above the largest day ever seen is nonsense
 
 # Turns a candidate's raw forecast from the end of ``series`` into what would be published (floor, closed days).
@@ -84,9 +85,9 @@ def rolling_origins(n_days: int, horizon: int, n_folds: int) -> tuple[Fold, ...]
         fold 2   ...........................======       = forecast and compared
         fold 3   .................................======
 
-    Folds take at most 60 % of the history. When it is too short, the folds are shortened to whole weeks, and when not
-    even one week each is left, their number is reduced. A history below 12 days (one week to compare, five days to
-    learn from) has no fold; horizons below a week need correspondingly less.
+    Folds take at most 60 % of the history and leave two weeks to learn from. When it is too short, the folds are
+    shortened to whole weeks, and when not even one week each is left, their number is reduced. A history below 21 days
+    has no fold (with a horizon of h < 7 days: below 14 + h).
 
     Parameters
     ----------
@@ -97,7 +98,7 @@ def rolling_origins(n_days: int, horizon: int, n_folds: int) -> tuple[Fold, ...]
     -------
     tuple of Fold : empty when no fold can be made; all have the same horizon
     """
-    budget = int(n_days * FOLD_SHARE)
+    budget = min(int(n_days * FOLD_SHARE), n_days - MIN_TRAIN_DAYS)
     for count in range(n_folds, 0, -1):
         span = budget // count
         length = horizon if span >= horizon else span // SEASON * SEASON

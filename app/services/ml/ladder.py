@@ -1,0 +1,86 @@
+"""What is left when candidates cannot be compared, or all of them failed: the simplest sound method, by rule.
+
+The last rung is arithmetic on the days known and cannot fail, so one day of sales is enough for a forecast.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from app.config.ml_settings import MLSettings
+from app.errors import CandidateFailed, CandidateUnavailable
+from app.services.ml.backtest import checked, guarded
+from app.services.ml.calendar import Calendar
+from app.services.ml.candidates.base import Forecaster, State
+from app.services.ml.series import SEASON, DailySeries, FloatArray
+
+RUNGS = ("weekday_mean", "snaive")  # best first; each needs its `min_history`
+LAST_RUNG = "mean"
+
+
+@dataclass(frozen=True, eq=False)
+class Member:
+    """A fitted member of the forecast: shape (horizon,) and (n_days,) (nan where there is no fit)."""
+
+    name: str
+    forecast: FloatArray
+    fitted: FloatArray
+    state: State
+
+
+def fit_member(candidate: type[Forecaster], series: DailySeries, calendar: Calendar, settings: MLSettings) -> Member:
+    """Fit a candidate on the whole history and check everything that it gives.
+
+    Raises
+    ------
+    CandidateFailed, CandidateUnavailable : with the reason, whatever the candidate did
+    """
+    with guarded(candidate.name):
+        model = candidate.from_settings(settings).fit(series, calendar)
+        raw = model.predict(settings.horizon_days)
+        forecast = checked(raw, settings.horizon_days, series, candidate.name)
+        fitted = np.asarray(model.fitted_values(), dtype=np.float64)
+        if fitted.shape != series.y.shape:
+            raise CandidateFailed(f"{candidate.name} gave fitted values of another shape than its series.")
+        return Member(candidate.name, forecast, np.where(np.isfinite(fitted), fitted, np.nan), model.get_state())
+
+
+def fallback(
+    candidates: Sequence[type[Forecaster]], series: DailySeries, calendar: Calendar, settings: MLSettings
+) -> tuple[Member, str]:
+    """The first rung that holds, and a sentence why it was taken.
+
+    Parameters
+    ----------
+    candidates : where the rungs are looked up by name; one that is absent, too short of history or failing is skipped
+    series : one day or more
+
+    Returns
+    -------
+    (Member, reason) : always
+    """
+    known = {candidate.name: candidate for candidate in candidates}
+    for name in RUNGS:
+        candidate = known.get(name)
+        if candidate is None or len(series) < candidate.min_history:
+            continue
+        try:
+            member = fit_member(candidate, series, calendar, settings)
+        except (CandidateFailed, CandidateUnavailable):
+            continue  # the next rung is simpler; the engine's score table keeps the reasons
+        return member, f"{_days(series)} of sales cannot be split for a comparison: {name} by rule."
+    return _mean_of_days(series, calendar, settings), f"{_days(series)} of sales: the average day by rule."
+
+
+def _mean_of_days(series: DailySeries, calendar: Calendar, settings: MLSettings) -> Member:
+    """The mean of the last week's days that were not announced as closed."""
+    recent = series.tail(SEASON)
+    traded = recent.y[~calendar.closures(recent.start, len(recent))]
+    level = float((traded if traded.size else recent.y).mean())
+    state: State = {"name": LAST_RUNG, "level": level, "trained_through": series.end.isoformat()}
+    return Member(LAST_RUNG, np.full(settings.horizon_days, level), np.full(len(series), level), state)
+
+
+def _days(series: DailySeries) -> str:
+    return "1 day" if len(series) == 1 else f"{len(series)} days"

@@ -1,0 +1,277 @@
+"""From a tenant's daily sales to a forecast with bands, anomalies and reasons: pure arithmetic, no I/O, no clock.
+
+The ladder: a blend of the candidates that did best on past weeks; else the single best; else, when nothing can be
+compared or everything failed, the simplest sound method by rule. One day of sales is enough for a forecast.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import date, timedelta
+from typing import Literal
+
+import numpy as np
+
+from app.config.ml_settings import MLSettings
+from app.errors import CandidateFailed, CandidateUnavailable, UnknownCountry
+from app.services.ml.anomalies import find_anomalies
+from app.services.ml.backtest import CrossValidation, cross_validate
+from app.services.ml.calendar import Calendar, validate_country
+from app.services.ml.candidates import CANDIDATES
+from app.services.ml.candidates.base import Forecaster
+from app.services.ml.intervals import ResidualPool, naive_pool
+from app.services.ml.ladder import Member, fallback, fit_member
+from app.services.ml.log_space import in_log_space
+from app.services.ml.results import Anomaly, CandidateScore, EngineResult, Forecast
+from app.services.ml.selection import Selection, select
+from app.services.ml.series import DailySeries, FloatArray, closed_weekdays, weekdays_from
+
+LEVELS = (0.8, 0.95)  # always given; `interval_level` comes on top
+LARGEST_DAY = 1e15  # intake refuses larger amounts; a larger day would overflow squares
+SHORT_HISTORY_DAYS = 56
+SIGNIFICANT_DIGITS = 6  # of published numbers, so that equal inputs give equal hashes
+
+
+@dataclass(frozen=True, eq=False)
+class _Task:
+    """What one computation is about. ``calendar`` is what candidates see: nothing in it comes from later days."""
+
+    series: DailySeries
+    calendar: Calendar
+    non_negative: bool
+    candidates: tuple[type[Forecaster], ...]
+    notes: list[str] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self.seconds[name] = time.perf_counter() - started
+
+    def closing(self, known: DailySeries) -> Calendar:
+        """The calendar with the closed weekdays that the days of ``known`` show."""
+        return replace(self.calendar, closed_weekdays=frozenset(closed_weekdays(known)))
+
+    def adjust(self, forecast: FloatArray, known: DailySeries) -> FloatArray:
+        """What is published for a raw forecast that follows ``known``: zero on closed days, never below a floor."""
+        closed = self.closing(known).closed(_day_after(known), forecast.size)
+        floored = np.maximum(forecast, 0.0) if self.non_negative else forecast
+        return np.where(closed, 0.0, floored)
+
+
+@dataclass(frozen=True, eq=False)
+class _Choice:
+    """The fitted members of the forecast and how they were chosen."""
+
+    members: tuple[Member, ...]
+    weights: dict[str, float]
+    chosen: str
+    level: Literal["blend", "single", "fallback"]
+    reason: str
+    selection: Selection | None
+
+
+class BusinessMLEngine:
+    """Forecasts one tenant after another with one set of settings.
+
+    ``candidates`` is the registry, simplest first; `ML_MODEL_CANDIDATES` picks from it by name.
+    """
+
+    def __init__(self, settings: MLSettings, candidates: Sequence[type[Forecaster]] = CANDIDATES) -> None:
+        self._settings = settings
+        self._registry = tuple(candidates)
+
+    def forecast(self, series: DailySeries, calendar: Calendar) -> EngineResult:
+        """Everything that can be said about one tenant; equal inputs give equal numbers.
+
+        Parameters
+        ----------
+        series : one day or more; only the last `max_train_window_days` are used
+        calendar : the tenant's country and known days; `holidays_country` stands in for a missing country
+
+        Returns
+        -------
+        EngineResult : finite, ``lower <= yhat <= upper``, exactly zero on closed days, not below zero for a series
+            that never was; numbers have 6 significant digits
+
+        Raises
+        ------
+        Nothing that a candidate does: its failure is a row of the score table.
+        """
+        task = self._prepare(series, calendar)
+        with task.stage("compare"):
+            validation = cross_validate(task.series, task.calendar, task.candidates, self._settings, task.adjust)
+            selection = select(validation, self._settings.cv_primary_metric, best_only=self._settings.select_best)
+        with task.stage("fit"):
+            choice, failures = self._fit(task, selection)
+        with task.stage("intervals"):
+            forecast = self._with_bands(task, choice, validation)
+        with task.stage("anomalies"):
+            anomalies = self._anomalies(task, choice)
+        metrics = validation.metrics(choice.selection.out_of_fold) if choice.selection else {}
+        scores = self._scores(task, validation, choice, failures)
+        return EngineResult(
+            as_of=task.series.end,
+            forecast=forecast,
+            anomalies=anomalies,
+            scores=scores,
+            chosen=choice.chosen,
+            reason=choice.reason,
+            weights={name: round(weight, SIGNIFICANT_DIGITS) for name, weight in choice.weights.items()},
+            metrics=_rounded_dict(metrics),
+            confidence_score=confidence(metrics, len(task.series)),
+            closed_weekdays=closed_weekdays(task.series),
+            level=choice.level,
+            notes=tuple(task.notes),
+            members={member.name: member.state for member in choice.members},
+            seconds=task.seconds,
+        )
+
+    def _prepare(self, series: DailySeries, calendar: Calendar) -> _Task:
+        """Cap the window, choose the candidates, and note what a person should know about the input."""
+        settings, notes = self._settings, list[str]()
+        capped = series.tail(settings.max_train_window_days)
+        if np.abs(capped.y).max() > LARGEST_DAY:
+            notes.append(f"Days beyond {LARGEST_DAY:.0e} were cut to that: check the sales for typing errors.")
+            capped = DailySeries(capped.start, np.clip(capped.y, -LARGEST_DAY, LARGEST_DAY))
+        if len(capped) < SHORT_HISTORY_DAYS:
+            notes.append(f"Short history: {len(capped)} day(s). The forecast becomes better with every week.")
+        country = self._country(calendar, notes)
+        for name in settings.model_candidates:
+            if name not in {candidate.name for candidate in self._registry}:
+                notes.append(f"There is no candidate called {name!r}; it was left out.")
+        chosen = [candidate for candidate in self._registry if candidate.name in settings.model_candidates]
+        wrapped = tuple(in_log_space(c) if settings.log_transform else c for c in chosen)
+        seen = replace(calendar, country=country, closed_weekdays=frozenset())
+        return _Task(capped, seen, bool((series.y >= 0).all()), wrapped, notes)
+
+    def _country(self, calendar: Calendar, notes: list[str]) -> str:
+        try:
+            return validate_country(calendar.country or self._settings.holidays_country)
+        except UnknownCountry as error:
+            notes.append(f"{error.message} The forecast was made without public holidays. {error.next_step}".strip())
+            return ""
+
+    def _fit(self, task: _Task, selection: Selection | None) -> tuple[_Choice, dict[str, str]]:
+        """Fit the members on all days. A member that fails now is dropped, and the others share its weight."""
+        failures: dict[str, str] = {}
+        members: list[Member] = []
+        by_name = {candidate.name: candidate for candidate in task.candidates}
+        for name in selection.weights if selection else ():
+            try:
+                members.append(fit_member(by_name[name], task.series, task.calendar, self._settings))
+            except (CandidateFailed, CandidateUnavailable) as error:
+                failures[name] = error.message
+                task.notes.append(f"{name} failed on the whole history and was left out of the forecast.")
+        if selection is None or not members:
+            return self._fall_back(task, selection), failures
+        total = sum(selection.weights[member.name] for member in members)
+        weights = {member.name: selection.weights[member.name] / total for member in members}
+        blended = len(members) > 1
+        chosen = "blend" if blended else members[0].name
+        level: Literal["blend", "single"] = "blend" if blended else "single"
+        return _Choice(tuple(members), weights, chosen, level, selection.reason, selection), failures
+
+    def _fall_back(self, task: _Task, selection: Selection | None) -> _Choice:
+        member, reason = fallback(self._registry, task.series, task.calendar, self._settings)
+        if selection is not None:
+            reason = f"Every chosen method failed on the whole history: {member.name} instead."
+        return _Choice((member,), {member.name: 1.0}, member.name, "fallback", reason, None)
+
+    def _with_bands(self, task: _Task, choice: _Choice, validation: CrossValidation) -> Forecast:
+        horizon, start = self._settings.horizon_days, _day_after(task.series)
+        raw = np.sum([choice.weights[member.name] * member.forecast for member in choice.members], axis=0)
+        yhat = task.adjust(raw, task.series)
+        pool = self._pool(task, choice, validation)
+        bands: dict[float, tuple[FloatArray, FloatArray]] = {}
+        for level in sorted({*LEVELS, self._settings.interval_level}):
+            lower, upper = pool.bounds(yhat, weekdays_from(start, horizon), level)
+            lower, upper = (task.adjust(bound, task.series) for bound in (lower, upper))
+            bands[level] = (_rounded(lower), _rounded(upper))
+        return Forecast(start, _rounded(yhat), bands)
+
+    def _pool(self, task: _Task, choice: _Choice, validation: CrossValidation) -> ResidualPool:
+        """Residuals of the blend on past folds, days known to be closed left out; naive differences without folds."""
+        if choice.selection is None:
+            return naive_pool(task.series)
+        residuals = (validation.actual - choice.selection.out_of_fold).ravel()
+        days = np.concatenate([np.arange(fold.cutoff, fold.cutoff + fold.horizon) for fold in validation.folds])
+        is_open = ~task.closing(task.series).closed(task.series.start, len(task.series))[days]
+        if not is_open.any():
+            return naive_pool(task.series)
+        weekdays = task.series.weekdays[days]
+        return ResidualPool.of(residuals[is_open], weekdays[is_open], validation.folds[0].horizon)
+
+    def _anomalies(self, task: _Task, choice: _Choice) -> tuple[Anomaly, ...]:
+        series = task.series
+        calendar = task.closing(series)
+        found = find_anomalies(
+            series,
+            _blended_fit(choice),
+            calendar.closed(series.start, len(series)),
+            calendar.holidays(series.start, len(series)),
+            self._settings,
+        )
+        return tuple(
+            replace(day, y=_round(day.y), expected=_round(day.expected), score=_round(day.score)) for day in found
+        )
+
+    def _scores(
+        self, task: _Task, validation: CrossValidation, choice: _Choice, failures: dict[str, str]
+    ) -> tuple[CandidateScore, ...]:
+        rows = []
+        for run in validation.runs:
+            reason = failures.get(run.name, run.reason)
+            if run.status == "failed":
+                task.notes.append(f"{run.name} failed and took no part.")
+            metrics = _rounded_dict(validation.metrics(run.forecasts)) if run.status == "scored" else {}
+            status = "failed" if run.name in failures else run.status
+            weight = round(choice.weights.get(run.name, 0.0), SIGNIFICANT_DIGITS)
+            shown = {} if status == "failed" else metrics
+            rows.append(CandidateScore(run.name, status, reason, shown, weight, run.seconds))
+        return tuple(rows)
+
+
+def confidence(metrics: dict[str, float], n_days: int) -> float:
+    """How far the forecast can be trusted, in 0..1, whatever the scale of sales.
+
+    ``evidence * sqrt(skill * fit)`` with skill = 1 / (1 + MASE) and fit = 1 / (1 + WAPE) of the out-of-fold forecast,
+    and evidence = n_days / (n_days + 56). Without folds skill and fit are 0.5 each. A perfect forecast has MASE and
+    WAPE zero also where their denominators are (nothing was sold, or every week was the same).
+    """
+    evidence = n_days / (n_days + 56.0)
+    if not metrics:
+        return round(0.5 * evidence, 4)
+    undefined = 0.0 if metrics.get("mae", 0.0) == 0 else 1.0
+    skill = 1.0 / (1.0 + metrics.get("mase", undefined))
+    fit = 1.0 / (1.0 + metrics.get("wape", undefined))
+    return round(evidence * float(np.sqrt(skill * fit)), 4)
+
+
+def _blended_fit(choice: _Choice) -> FloatArray:
+    """Fitted values of the members by weight, shape (n_days,); nan where no member has one."""
+    fitted = np.array([member.fitted for member in choice.members])
+    weights = np.array([choice.weights[member.name] for member in choice.members])[:, None]
+    known = np.isfinite(fitted)
+    total = (weights * known).sum(axis=0)
+    summed = (weights * np.where(known, fitted, 0.0)).sum(axis=0)
+    blended: FloatArray = np.divide(summed, total, out=np.full(total.shape, np.nan), where=total > 0)
+    return blended
+
+
+def _day_after(series: DailySeries) -> date:
+    return series.end + timedelta(days=1)
+
+
+def _round(value: float) -> float:
+    return float(f"{value:.{SIGNIFICANT_DIGITS}g}") + 0.0  # + 0.0: no negative zero
+
+
+def _rounded(values: FloatArray) -> FloatArray:
+    return np.array([_round(value) for value in values.tolist()])
+
+
+def _rounded_dict(values: dict[str, float]) -> dict[str, float]:
+    return {name: _round(value) for name, value in values.items()}
