@@ -95,6 +95,7 @@ class DatabaseUnavailable(Transient):
     """The database did not answer."""
 
     code = "database_unavailable"
+    sent = False  # true when the statement may have been carried out: its answer was lost
 
 
 # --- data: this tenant's input cannot be used as it is (exit code 3) -------------------------------------------------

@@ -1,0 +1,72 @@
+"""The named SQL functions that a gateway may call, and the type of each parameter (see docs/database.md).
+
+Identifiers in a statement come from here and never from input; the types let ``None``, numbers and JSON travel without
+guessing. A contract test compares this list with the database's catalogue.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from app.errors import QueryRefused
+
+_ITEM = {"p_tenant_id": "uuid", "p_run_id": "uuid"}
+_FENCED = {**_ITEM, "p_fence": "bigint"}
+_TENANT = {"p_tenant_id": "uuid"}
+
+FUNCTIONS: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {
+        "ml_read_input": {**_TENANT, "p_as_of": "date", "p_max_days": "integer", "p_stale_after_days": "integer"},
+        "ml_claim_item": {**_ITEM, "p_lease_seconds": "integer"},
+        "ml_heartbeat_item": {**_FENCED, "p_lease_seconds": "integer", "p_stage": "text"},
+        "ml_fail_item": {**_FENCED, "p_error": "jsonb", "p_retry_in_seconds": "integer"},
+        "ml_finish_item": {
+            **_FENCED, "p_state": "text", "p_reason": "text", "p_report": "jsonb", "p_input_hash": "text",
+        },
+        "ml_publish_item": {**_FENCED, "p_result": "jsonb"},
+        "ml_read_forecast": _TENANT,
+        "ml_read_model": {**_TENANT, "p_model_type": "text", "p_model_version": "text"},
+        "ml_list_models": _TENANT,
+        "ml_activate_model": {**_TENANT, "p_model_type": "text", "p_model_version": "text"},
+        "ml_write_settings": {**_TENANT, "p_settings": "jsonb"},
+        "ml_write_calendar": {**_TENANT, "p_days": "jsonb", "p_replace": "boolean"},
+        "ml_read_snapshot": {**_TENANT, "p_input_hash": "text"},
+        "ml_read_sales_page": {
+            **_TENANT, "p_after_sold_at": "timestamp with time zone", "p_after_sale_id": "text", "p_limit": "integer",
+        },
+        "ml_read_inventory": _TENANT,
+        "ml_write_features": {**_TENANT, "p_rows": "jsonb"},
+        "ml_quarantine_rows": {**_TENANT, "p_source": "text", "p_rows": "jsonb"},
+        "ml_check_sales": _TENANT,
+        "ml_list_tenants": {"p_after": "uuid", "p_limit": "integer"},
+        "ml_start_run": {
+            "p_kind": "text", "p_slot": "timestamp with time zone", "p_params": "jsonb", "p_code_version": "text",
+            "p_tenant_ids": "jsonb",
+        },
+        "ml_pending_items": {"p_run_id": "uuid", "p_limit": "integer"},
+        "ml_finish_run": {"p_run_id": "uuid"},
+        "ml_list_runs": {"p_limit": "integer"},
+        "ml_show_run": {"p_run_id": "uuid", "p_after": "uuid", "p_limit": "integer"},
+        "ml_check_installation": {},
+        "example_import_sales": {**_TENANT, "p_tenant": "jsonb", "p_rows": "jsonb"},
+    }
+)  # fmt: skip
+
+# A second call after a lost answer would do something else than the first: another run; a lease of a worker that does
+# not know of it. Every other function is idempotent under its fence or its key.
+NOT_REPEATABLE = frozenset({"ml_start_run", "ml_claim_item"})
+
+
+def parameter_types(function: str, params: Mapping[str, object]) -> Mapping[str, str]:
+    """The SQL type of each parameter of a call.
+
+    Raises
+    ------
+    QueryRefused : no such function, or a parameter that it does not have
+    """
+    types = FUNCTIONS.get(function)
+    if types is None:
+        raise QueryRefused(f"{function!r} is no function of the database API.")
+    unknown = sorted(set(params) - set(types))
+    if unknown:
+        raise QueryRefused(f"{function} has no parameter {', '.join(unknown)}.")
+    return types
