@@ -110,6 +110,11 @@ def uninstall(url: str, *, yes: bool) -> None:
     _log.info("uninstalled", versions=len(versions))
 
 
+def shipped_versions() -> tuple[str, ...]:
+    """Versions of the migrations that this installation brings, oldest first, without the example product's."""
+    return tuple(migration.version for migration in _migrations(examples=False))
+
+
 def _sql_folder() -> Path:
     """Where the SQL lies: beside this module in an installed wheel, else in the checkout."""
     in_wheel = _HERE.parent / "sql"

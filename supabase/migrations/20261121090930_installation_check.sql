@@ -174,6 +174,28 @@ as $$
 $$;
 comment on function tenantcast_internal.roles_json() is 'The roles that our grants and policies name, and their powers.';
 
+-- The second definer function that reads sales (the first is count_sales): a number and a sum, never a row.
+create function tenantcast_internal.owner_sales(p_tenant_id uuid) returns jsonb
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  v_before text := coalesce(current_setting('app.tenant_id', true), '');
+  v_sales jsonb;
+begin
+  perform set_config('app.tenant_id', p_tenant_id::text, true);
+  select jsonb_build_object(
+    'tenant_id', p_tenant_id, 'rows', count(*),
+    'total', trim_scale(coalesce(sum(s.amount) filter (where tenantcast_internal.is_money(s.amount)), 0))::text
+  ) into v_sales
+  from tenantcast_source.sales_source as s
+  where s.tenant_id = p_tenant_id;
+  perform set_config('app.tenant_id', v_before, true);
+  return v_sales;
+end;
+$$;
+comment on function tenantcast_internal.owner_sales(uuid) is
+  'Rows and exact sum of one tenant as the views'' owner sees them, to compare with what ml_check_sales sees.';
+
 create function public.ml_check_installation() returns jsonb
 language plpgsql security invoker set search_path = '' set role = tenantcast_system set statement_timeout = '120s'
 as $$
@@ -187,22 +209,21 @@ begin
     ),
     'roles', tenantcast_internal.roles_json(),
     'source_rows', (
-      select coalesce(jsonb_agg(jsonb_build_object(
-        'tenant_id', t.tenant_id, 'rows', tenantcast_internal.count_sales(t.tenant_id)
-      ) order by t.tenant_id), '[]')
+      select coalesce(jsonb_agg(tenantcast_internal.owner_sales(t.tenant_id) order by t.tenant_id), '[]')
       from tenantcast_source.tenant_source as t
     )
   );
 end;
 $$;
 comment on function public.ml_check_installation() is
-  'Server version, applied migrations, catalogue lint, roles, and rows per tenant as the views'' owner sees them.';
+  'Server version, applied migrations, catalogue lint, roles, and each tenant''s rows and sum as the views'' owner sees them.';
 
 revoke all on all routines in schema tenantcast_internal from public;
 grant execute on function
   tenantcast_internal.our_tables(boolean), tenantcast_internal.lint_tables(boolean),
   tenantcast_internal.lint_readers(), tenantcast_internal.lint_functions(), tenantcast_internal.lint_roles(),
-  tenantcast_internal.lint(boolean), tenantcast_internal.applied_migrations(), tenantcast_internal.roles_json()
+  tenantcast_internal.lint(boolean), tenantcast_internal.applied_migrations(), tenantcast_internal.roles_json(),
+  tenantcast_internal.owner_sales(uuid)
 to tenantcast_system;
 call tenantcast_internal.expose_function('public.ml_check_installation()');
 
