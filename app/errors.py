@@ -139,6 +139,12 @@ class InvalidSeries(DataError):
     code = "invalid_series"
 
 
+class InvalidTenantInput(DataError):
+    """What the database says about a tenant cannot be used."""
+
+    code = "invalid_tenant_input"
+
+
 class InvalidFile(DataError):
     """The file cannot be read."""
 

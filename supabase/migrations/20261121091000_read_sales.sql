@@ -277,7 +277,7 @@ begin
       'rows', count(*),
       'readable', count(*) filter (where s.sold_at >= timestamptz '1900-01-01 00:00:00+00'
                                      and s.sold_at < timestamptz '2201-01-01 00:00:00+00'),
-      'total', (coalesce(sum(s.amount) filter (where tenantcast_internal.is_money(s.amount)), 0))::text,
+      'total', trim_scale(coalesce(sum(s.amount) filter (where tenantcast_internal.is_money(s.amount)), 0))::text,
       'first_sale', tenantcast_internal.iso(min(s.sold_at) filter (where isfinite(s.sold_at))),
       'last_sale', tenantcast_internal.iso(max(s.sold_at) filter (where isfinite(s.sold_at)))
     )
