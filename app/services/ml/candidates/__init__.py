@@ -5,10 +5,13 @@ Importing this package imports numpy only; statsmodels, Prophet and XGBoost are 
 
 from app.services.ml.candidates.base import Forecaster
 from app.services.ml.candidates.naive import Naive
+from app.services.ml.candidates.prophet import Prophet
+from app.services.ml.candidates.sarimax import Sarimax
 from app.services.ml.candidates.snaive import SeasonalNaive
 from app.services.ml.candidates.weekday_mean import WeekdayMean
+from app.services.ml.candidates.xgboost import XGBoost
 
-CANDIDATES: tuple[type[Forecaster], ...] = (Naive, SeasonalNaive, WeekdayMean)
+CANDIDATES: tuple[type[Forecaster], ...] = (Naive, SeasonalNaive, WeekdayMean, Sarimax, Prophet, XGBoost)
 
 
 def candidate_names() -> tuple[str, ...]:

@@ -1,6 +1,9 @@
 """What every candidate shares: the memory of its origin, and the checks on what goes in and comes out."""
 
 import copy
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import date
 from typing import ClassVar, Self
 
@@ -10,7 +13,7 @@ from app.config.ml_settings import MLSettings
 from app.errors import ArtifactRefused, CandidateFailed
 from app.services.ml.calendar import Calendar
 from app.services.ml.candidates.base import State
-from app.services.ml.series import SEASON, DailySeries, FloatArray
+from app.services.ml.series import SEASON, DailySeries, FloatArray, weekdays_from
 
 
 class Candidate:
@@ -146,6 +149,66 @@ def known_sales(series: DailySeries, calendar: Calendar) -> FloatArray:
     if not closures.any() or closures.all():
         return series.y
     return np.where(closures, np.nan, series.y)
+
+
+def without_closures(series: DailySeries, calendar: Calendar) -> FloatArray:
+    """Sales in which an announced closure has the value of the same weekday before it, shape (n_days,)."""
+    filled = carried_forward(by_week(known_sales(series, calendar))).ravel()[-len(series) :]
+    return np.where(np.isnan(filled), series.y, filled)
+
+
+def known_ahead(calendar: Calendar, start: date, n_days: int) -> tuple[tuple[str, ...], FloatArray]:
+    """`Calendar.regressors` as a regression can use them, shape (n_days, k).
+
+    Closures are left out: they are missing days, not a kind of trading day. On a closed weekday nothing counts: a
+    holiday on a Sunday takes no sales from a shop that never opens on Sundays.
+    """
+    names, values = calendar.regressors(start, n_days)
+    keep = [i for i, name in enumerate(names) if name != "closure"]
+    trading = ~np.isin(weekdays_from(start, n_days), sorted(calendar.closed_weekdays))
+    return tuple(names[i] for i in keep), values[:, keep] * trading[:, None]
+
+
+def independent_columns(values: FloatArray) -> list[int]:
+    """Columns that are no combination of those before them, in order; a column of zeros is none.
+
+    Modified Gram-Schmidt (Golub & Van Loan, *Matrix Computations*, section 5.2.8).
+    """
+    kept: list[int] = []
+    basis: list[FloatArray] = []
+    for column in range(values.shape[1]):
+        rest = values[:, column].astype(np.float64)
+        length = float(np.linalg.norm(rest))
+        for direction in basis:
+            rest = rest - (direction @ rest) * direction
+        if np.linalg.norm(rest) > 1e-6 * max(length, 1e-12):
+            kept.append(column)
+            basis.append(rest / np.linalg.norm(rest))
+    return kept
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Warnings of a library are no news here: whatever they warn of is checked on the numbers that come out."""
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        yield
+
+
+def float_vector(state: State, key: str, length: int | None = None) -> FloatArray:
+    """A finite vector of a stored state; ValueError when it is something else."""
+    values = np.asarray(state[key], dtype=np.float64)
+    if values.ndim != 1 or not np.isfinite(values).all() or (length is not None and values.size != length):
+        raise ValueError(f"{key} is no finite vector of the right length")
+    return values
+
+
+def name_list(state: State, key: str) -> tuple[str, ...]:
+    """A list of names of a stored state; ValueError when it is something else."""
+    names = state[key]
+    if not isinstance(names, Sequence) or isinstance(names, str) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{key} is no list of names")
+    return tuple(names)
 
 
 def by_week(values: FloatArray) -> FloatArray:

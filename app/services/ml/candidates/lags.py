@@ -11,8 +11,8 @@ from datetime import date
 import numpy as np
 
 from app.services.ml.calendar import Calendar
-from app.services.ml.candidates.common import by_week, carried_forward, known_sales
-from app.services.ml.series import SEASON, DailySeries, FloatArray
+from app.services.ml.candidates.common import by_week, known_ahead
+from app.services.ml.series import SEASON, BoolArray, DailySeries, FloatArray
 
 LAGS = np.array([1, 2, 7, 14, 21, 28, 364])
 MEANS = (7, 14, 28)
@@ -20,6 +20,7 @@ DEEPEST = int(LAGS.max())
 FIRST_ROW = max(MEANS)  # the first day with all means
 N_LEVEL_FEATURES = LAGS.size + len(MEANS) + 2
 EFFECT_WEEKS = 4  # same weekdays that a holiday is compared with
+ODD_WEEKS, ODD_MOST, ODD_KNOWN = 8, 2, 4  # see `odd_zeros`
 EFFECTS = 2  # last effects of a holiday that are averaged
 
 
@@ -41,10 +42,18 @@ def from_roots(roots: FloatArray, level: float) -> FloatArray:
     return np.asarray(np.sign(roots) * roots**2 * level)
 
 
-def without_closures(series: DailySeries, calendar: Calendar) -> FloatArray:
-    """Sales in which an announced closure has the value of the same weekday before it, shape (n_days,)."""
-    filled = carried_forward(by_week(known_sales(series, calendar))).ravel()[-len(series) :]
-    return np.where(np.isnan(filled), series.y, filled)
+def odd_zeros(sales: FloatArray) -> BoolArray:
+    """Shape (n_days,): true on a day without sales whose weekday usually has some.
+
+    At most 2 of the 8 same weekdays before it were zero, and at least 4 are known. Such a day was a holiday or an
+    outage: it says nothing about the next one of its weekday.
+    """
+    zeros = np.where(np.isnan(by_week(sales)), np.nan, by_week(sales) == 0)
+    padded = np.vstack([np.full((ODD_WEEKS, SEASON), np.nan), zeros])
+    before = np.lib.stride_tricks.sliding_window_view(padded, ODD_WEEKS, axis=0)[:-1]
+    known = (~np.isnan(before)).sum(axis=-1)
+    odd = (zeros == 1) & (np.nansum(before, axis=-1) <= ODD_MOST) & (known >= ODD_KNOWN)
+    return np.asarray(odd.ravel()[-sales.size :])
 
 
 def level_features(roots: FloatArray) -> FloatArray:
@@ -72,10 +81,9 @@ def _phase_means(lagged: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 
 def calendar_features(calendar: Calendar, start: date, n_days: int) -> FloatArray:
-    """What is known ahead of every day, shape (n_days, 13)."""
+    """What is known ahead of every day, shape (n_days, 11)."""
     days = np.datetime64(start) + np.arange(n_days)
     months = days.astype("datetime64[M]")
-    _, known = calendar.regressors(start, n_days)
     ordinal = start.toordinal() + np.arange(n_days)
     return np.column_stack(
         [
@@ -85,7 +93,7 @@ def calendar_features(calendar: Calendar, start: date, n_days: int) -> FloatArra
             ((months + 1).astype("datetime64[D]") - days).astype(np.int64),
             (days - days.astype("datetime64[Y]")).astype(np.int64),
             calendar.regional_holidays(start, n_days),
-            np.delete(known, 3, axis=1),  # closures are missing days, not a kind of trading day
+            known_ahead(calendar, start, n_days)[1],
         ]
     ).astype(np.float64)
 

@@ -10,8 +10,8 @@ from app.errors import CandidateFailed, CandidateUnavailable
 from app.services.ml.calendar import Calendar
 from app.services.ml.candidates import lags
 from app.services.ml.candidates.base import State
-from app.services.ml.candidates.common import Candidate
-from app.services.ml.series import DailySeries, FloatArray
+from app.services.ml.candidates.common import Candidate, without_closures
+from app.services.ml.series import BoolArray, DailySeries, FloatArray
 
 if TYPE_CHECKING:
     import xgboost
@@ -35,8 +35,9 @@ PARAMETERS = {
 class XGBoost(Candidate):
     """Boosted trees of depth 3 on one row per day (Chen & Guestrin, 2016, *XGBoost*, KDD), forecast recursively.
 
-    Target and lags are signed roots of sales over their mean (see `lags`). Announced closures are no training rows.
-    Trees do not extrapolate: a forecast stays within what was seen, widened by a tenth of its range.
+    Target and lags are signed roots of sales over their mean (see `lags`). Announced closures are no training rows,
+    nor are days without sales that neither their weekday nor a holiday explains. Trees do not extrapolate: a forecast
+    stays within what was seen, widened by a tenth of its range.
     """
 
     name: ClassVar[str] = "xgboost"
@@ -55,8 +56,7 @@ class XGBoost(Candidate):
     def _estimate(self, series: DailySeries, calendar: Calendar) -> None:
         xgb = _library()
         roots, rows = _roots_and_rows(series, calendar)
-        usable = ~calendar.closures(series.start, len(series))
-        usable[: lags.FIRST_ROW] = False
+        usable = _training_days(series, calendar)
         try:
             data = xgb.DMatrix(rows[usable].astype(np.float32), label=roots[usable].astype(np.float32), nthread=1)
             booster = xgb.train(PARAMETERS, data, num_boost_round=N_TREES)
@@ -73,7 +73,7 @@ class XGBoost(Candidate):
     def _predict(self, series: DailySeries, calendar: Calendar, horizon: int) -> FloatArray:
         n_days = len(series)
         level = lags.mean_level(series)
-        roots = lags.to_roots(lags.without_closures(series, calendar), level)
+        roots = lags.to_roots(without_closures(series, calendar), level)
         lowest, highest = roots.min(), roots.max()
         margin = (highest - lowest) / 10
         path = np.concatenate([np.full(lags.DEEPEST, np.nan), roots, np.zeros(horizon)])
@@ -111,9 +111,18 @@ class XGBoost(Candidate):
         return np.asarray(predicted, dtype=np.float64)
 
 
+def _training_days(series: DailySeries, calendar: Calendar) -> BoolArray:
+    """Shape (n_days,): days with all means behind them, without closures and without zeros that nothing explains."""
+    n_days = len(series)
+    unexplained = lags.odd_zeros(series.y) & ~calendar.holidays(series.start, n_days)
+    usable = ~calendar.closures(series.start, n_days)
+    usable[: lags.FIRST_ROW] = False
+    return usable & ~unexplained if (usable & ~unexplained).any() else usable
+
+
 def _roots_and_rows(series: DailySeries, calendar: Calendar) -> tuple[FloatArray, FloatArray]:
     """Targets, shape (n_days,), and features, shape (n_days, k), of every day."""
-    roots = lags.to_roots(lags.without_closures(series, calendar), lags.mean_level(series))
+    roots = lags.to_roots(without_closures(series, calendar), lags.mean_level(series))
     return roots, np.column_stack([lags.level_features(roots), _known_ahead(roots, series, calendar, 0)])
 
 
