@@ -205,10 +205,7 @@ begin
        from public.tenant_calendar as c
        where c.tenant_id = p_tenant_id and c.day between coalesce(v_start, v_as_of) and v_as_of + 366), '[]'),
     'settings', (select o.settings from public.tenant_ml_settings as o where o.tenant_id = p_tenant_id),
-    'current', (
-      select jsonb_build_object('input_hash', a.input_hash, 'output_hash', a.output_hash, 'as_of', a.as_of,
-                                'run_id', a.run_id, 'model_version', a.model_version)
-      from public.ml_active_forecast as a where a.tenant_id = p_tenant_id),
+    'current', tenantcast_internal.current_forecast(),
     'quality', (v_daily -> 'quality') || tenantcast_internal.read_left_out(v_now, v_daily -> 'left_out')
       || jsonb_build_object(
         'first_sale', tenantcast_internal.iso(v_span.first_sale),
