@@ -56,7 +56,7 @@ class PostgresGateway:
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception(partial(_may_repeat, function)),
             stop=tenacity.stop_after_attempt(ATTEMPTS),
-            wait=tenacity.wait_exponential_jitter(initial=0.1, max=2.0, jitter=0.3),
+            wait=tenacity.wait_random_exponential(multiplier=0.1, max=2.0),
             before_sleep=partial(_log_retry, function),
             reraise=True,
         )
