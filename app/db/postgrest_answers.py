@@ -10,11 +10,12 @@ import httpx
 from app.errors import ConfigError, DatabaseUnavailable, NotInstalled, QueryRefused, TenantcastError, WrongKey
 
 # Codes of PostgreSQL (five characters) and of PostgREST, by their beginnings.
-_PASSING = ("08", "53", "57P", "40001", "40P01", "55P03", "PGRST000", "PGRST001", "PGRST002", "PGRST003")
+_UNDONE = ("53", "40001", "40P01", "55P03", "PGRST000", "PGRST001", "PGRST002", "PGRST003")  # certainly not carried out
+_PASSING = ("08", "57P", *_UNDONE)
 _CANCELLED = "57014"
 _KEY_REFUSED = ("28", "42501", "PGRST300", "PGRST301", "PGRST302", "PGRST303")
 _ABSENT = ("42883", "42P01", "3F000", "PGRST106", "PGRST202", "PGRST203", "PGRST205")
-_QUOTABLE = ("P0001", "23", "42")  # messages that are our own words or name a constraint; others quote values
+_QUOTABLE = ("TC", "23")  # messages of our own functions, and of constraints; those of other classes quote values
 
 KEY_STEP = "Set SUPABASE_SERVICE_ROLE_KEY to the project's service role (secret) key, not the anon (publishable) one."
 _INSTALL_STEP = "Run `supabase db push` with our supabase/migrations; after that PostgREST finds them by itself."
@@ -22,9 +23,13 @@ _INSTALL_STEP = "Run `supabase db push` with our supabase/migrations; after that
 
 @dataclass(eq=False)
 class PassingFailure(Exception):
-    """An attempt that failed where another may not. ``wait_seconds`` is what the server asked for."""
+    """An attempt that failed where another may not.
+
+    ``sent`` says that the call may have been carried out all the same; ``wait_seconds`` is what the server asked for.
+    """
 
     reason: str
+    sent: bool = True
     wait_seconds: float | None = None
 
 
@@ -51,7 +56,7 @@ def error_of(response: httpx.Response, function: str) -> TenantcastError | Passi
         return WrongKey(f"{host} refused our key for {function} ({code or f'HTTP {status}'}).", next_step=KEY_STEP)
     if code.startswith(_ABSENT):
         return NotInstalled(f"The database behind {host} lacks {function} ({code}).", next_step=_INSTALL_STEP)
-    if code == _CANCELLED:
+    if code == _CANCELLED:  # it would take as long again
         return DatabaseUnavailable(
             f"{function} took longer than the database allows ({code}).",
             next_step="Raise the statement_timeout of service_role, or set DATABASE_URL.",
@@ -71,7 +76,8 @@ def error_of(response: httpx.Response, function: str) -> TenantcastError | Passi
 def _passing(response: httpx.Response, code: str) -> PassingFailure:
     if response.is_success:
         return PassingFailure("it answered with something that is not JSON" if response.content else "an empty answer")
-    return PassingFailure(f"it answered {code or f'HTTP {response.status_code}'}", _retry_after(response))
+    sent = not (code.startswith(_UNDONE) or response.status_code == httpx.codes.TOO_MANY_REQUESTS)
+    return PassingFailure(f"it answered {code or f'HTTP {response.status_code}'}", sent, _retry_after(response))
 
 
 def _code_and_message(response: httpx.Response) -> tuple[str, str]:

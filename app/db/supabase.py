@@ -1,8 +1,8 @@
 """The way to a Supabase project: the same named functions through PostgREST's ``rpc``.
 
 supabase-py takes an answer that is not JSON (a proxy's error page, a body cut short) for a text result, and repeats
-nothing but reads. So every answer is checked here before supabase-py reads it, and calls are repeated here: each of our
-functions may be, under its fence or its key.
+nothing but reads. So every answer is checked before supabase-py reads it, and calls are repeated here: under its fence
+or its key a function of ours may be carried out twice; the few that may not are in `functions.NOT_REPEATABLE`.
 """
 
 import math
@@ -15,9 +15,10 @@ from uuid import UUID
 
 import httpx
 import structlog
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt
+from tenacity import RetryCallState, Retrying, stop_after_attempt
 
 from app.config.settings import Settings
+from app.db.functions import NOT_REPEATABLE, parameter_types
 from app.db.gateway import Json
 from app.db.postgrest_answers import KEY_STEP, NoResult, PassingFailure, error_of, refuse_what_is_no_result
 from app.errors import ConfigError, DatabaseUnavailable, QueryRefused, WrongKey
@@ -67,7 +68,7 @@ class SupabaseGateway:
         self._retrying = Retrying(
             stop=stop_after_attempt(ATTEMPTS),
             wait=_patience,
-            retry=retry_if_exception_type(PassingFailure),
+            retry=_may_repeat,
             before_sleep=_note_repeat,
             sleep=sleep,
             reraise=True,
@@ -75,13 +76,16 @@ class SupabaseGateway:
 
     def call(self, function: str, params: Mapping[str, object]) -> Json:
         """As `Gateway.call`; up to four attempts where a later one may succeed."""
+        parameter_types(function, params)
         body = {name: _as_json(value, f"{function}({name})") for name, value in params.items()}
         try:
             return self._retrying(self._call_once, function, body)
         except PassingFailure as passing:
-            raise DatabaseUnavailable(
+            unavailable = DatabaseUnavailable(
                 f"{self._host} did not carry out {function}: {passing.reason}.", next_step=_UNREACHABLE_STEP
-            ) from passing.__cause__
+            )
+            unavailable.sent = passing.sent
+            raise unavailable from passing.__cause__
 
     def close(self) -> None:
         """Close the connections. Safe to call twice."""
@@ -91,7 +95,8 @@ class SupabaseGateway:
         try:
             result = self._client.rpc(function, cast("dict[str, object]", body)).execute().data
         except httpx.RequestError as error:
-            raise PassingFailure(f"{type(error).__name__}: {error}") from error
+            unsent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
+            raise PassingFailure(f"{type(error).__name__}: {error}", sent=not unsent) from error
         except NoResult as refused:
             raise error_of(refused.response, function) from None
         if isinstance(result, str):  # supabase-py's reading of JSON that was cut short; ours are never plain text
@@ -122,6 +127,11 @@ def _is_web_address(url: str) -> bool:
     except httpx.InvalidURL:
         return False
     return parsed.scheme in ("http", "https") and bool(parsed.host)
+
+
+def _may_repeat(state: RetryCallState) -> bool:
+    failure = state.outcome.exception() if state.outcome else None
+    return isinstance(failure, PassingFailure) and not (failure.sent and state.args[0] in NOT_REPEATABLE)
 
 
 def _patience(state: RetryCallState) -> float:
