@@ -96,7 +96,7 @@ def evaluate(
     Returns
     -------
     dict : JSON-safe: "pooled", "series", "settings", "version". MASE (season 7), RMSSE, sMAPE (0..200) and sQL are
-        means over series-windows, WAPE is pooled, coverage a share of days; a value that is undefined is None. CPU is user
+        means over series-windows, WAPE is pooled, coverage a share of days; an undefined value is None. CPU is user
         and system time of the process and its children per series-window, imports not counted.
 
     Raises

@@ -1,0 +1,121 @@
+"""Conformal bounds by hand, and their coverage on data with known quantiles."""
+
+import numpy as np
+import pytest
+
+from app.errors import InvalidSeries
+from app.services.ml.intervals import ResidualPool, naive_pool
+from tests.factories import series_of, weekly_series
+
+MONDAYS = np.zeros(9, dtype=np.int64)
+
+
+def pool_of(residuals, weekdays=None, tested=28):
+    residuals = np.asarray(residuals, dtype=float)
+    return ResidualPool.of(residuals, np.zeros(residuals.size, np.int64) if weekdays is None else weekdays, tested)
+
+
+def test_symmetric_residuals_give_the_rank_of_the_textbook():
+    pool = pool_of([-4, -3, -2, -1, 0, 1, 2, 3, 4])
+
+    lower, upper = pool.bounds(np.array([100.0]), np.array([0]), 0.8)
+
+    # |r|: rank ceil(10 * 0.8) = 8 of 0 1 1 2 2 3 3 4 4 is 4; signed: rank ceil(10 * 0.9) = 9 is 4; average 4.
+    assert upper[0] == pytest.approx(104)
+    assert lower[0] == pytest.approx(96)
+
+
+def test_skewed_residuals_give_skewed_bounds():
+    pool = pool_of([0, 0, 0, 0, 0, 0, 0, 5, 10])
+
+    lower, upper = pool.bounds(np.array([100.0]), np.array([0]), 0.8)
+
+    # |r| rank 8: 5. Signed above, rank 9: 10, so (10 + 5) / 2; below, rank 9 of the mirrored: 0, so (0 + 5) / 2.
+    assert upper[0] == pytest.approx(107.5)
+    assert lower[0] == pytest.approx(97.5)
+
+
+def test_weekdays_have_their_own_width_shrunk_toward_the_overall_one():
+    weekdays = np.array([0] * 20 + [1] * 20)
+    pool = pool_of([1.0, -1.0] * 10 + [3.0, -3.0] * 10, weekdays)
+
+    lower, upper = pool.bounds(np.zeros(3), np.array([0, 1, 2]), 0.8)
+
+    width = upper - lower
+    # Sizes with 20 pseudo-observations of the overall mean 2: 1.5, 2.5 and (without data) 2.
+    assert width[0] / width[1] == pytest.approx(1.5 / 2.5)
+    assert width[2] / width[1] == pytest.approx(2.0 / 2.5)
+
+
+@pytest.mark.parametrize("level", [0.5, 0.8, 0.95])
+def test_coverage_on_new_days_is_the_level(level):
+    rng = np.random.default_rng(7)
+    weekdays = np.arange(84) % 7
+    hits = []
+    for _ in range(400):
+        pool = pool_of(rng.normal(0, 2 + weekdays), weekdays)
+        lower, upper = pool.bounds(np.zeros(7), np.arange(7), level)
+        new = rng.normal(0, 2 + np.arange(7))
+        hits.append(((new >= lower) & (new <= upper)).mean())
+
+    assert np.mean(hits) == pytest.approx(level, abs=0.03)
+
+
+def test_higher_levels_contain_lower_ones_with_any_number_of_residuals():
+    rng = np.random.default_rng(1)
+    for n in range(1, 60):
+        pool = pool_of(rng.standard_cauchy(n), rng.integers(0, 7, n))
+        widths = [
+            np.subtract(*pool.bounds(np.zeros(7), np.arange(7), level)[::-1]) for level in (0.5, 0.8, 0.9, 0.95, 0.99)
+        ]
+
+        assert (np.diff(np.array(widths), axis=0) >= 0).all()
+
+
+def test_too_few_residuals_widen_beyond_the_largest():
+    pool = pool_of([-1.0, 1.0, -1.0])
+
+    _, upper = pool.bounds(np.zeros(1), np.array([0]), 0.95)
+
+    # Three residuals support 3/4; the normal quantiles of 0.95 and 0.75 are 1.96 and 1.15.
+    assert upper[0] > 1.5
+
+
+def test_a_constant_series_gets_zero_width_intervals():
+    pool = naive_pool(series_of([5.0] * 10))
+
+    lower, upper = pool.bounds(np.full(3, 5.0), np.array([0, 1, 2]), 0.95)
+
+    assert lower.tolist() == upper.tolist() == [5.0, 5.0, 5.0]
+
+
+def test_without_folds_the_differences_to_the_week_before_are_the_residuals():
+    series = weekly_series(20, noise=0.5)
+
+    pool = naive_pool(series)
+
+    np.testing.assert_array_equal(pool.residuals, series.y[7:] - series.y[:-7])
+
+
+def test_one_single_day_gets_bounds_at_least_as_wide_as_itself():
+    lower, upper = naive_pool(series_of([50.0])).bounds(np.array([50.0]), np.array([1]), 0.8)
+
+    assert lower[0] <= 25
+    assert upper[0] >= 100
+
+
+def test_days_beyond_the_tested_horizon_get_wider_bounds():
+    pool = pool_of([-1.0, 1.0] * 10, tested=7)
+
+    lower, upper = pool.bounds(np.zeros(63), np.zeros(63, dtype=np.int64), 0.8)
+
+    width = upper - lower
+    assert width[6] == width[0]
+    assert width[27] == pytest.approx(2 * width[0])  # sqrt(28 / 7)
+    assert width[62] == pytest.approx(2 * width[0])  # never more than double
+
+
+def test_a_pool_refuses_what_is_no_residual():
+    for residuals in ([], [np.nan], [np.inf]):
+        with pytest.raises(InvalidSeries):
+            pool_of(residuals)
