@@ -13,7 +13,7 @@ import pytest
 from tests.servers.postgres import PostgresServer, running_postgres
 
 TEMPLATE = "tenantcast_template"
-KEPT = {"TENANTCAST_FUZZ"}
+KEPT = {"TENANTCAST_DATA", "TENANTCAST_FUZZ"}
 OURS = ("ML_", "SUPABASE_", "TENANTCAST_", "LOG_", "PGRST_")
 LIBPQ = ("PGDATA", "PGDATABASE", "PGHOST", "PGHOSTADDR", "PGOPTIONS", "PGPASSFILE", "PGPASSWORD", "PGPORT", "PGSERVICE",
          "PGSSLMODE", "PGUSER")  # fmt: skip

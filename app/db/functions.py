@@ -35,7 +35,7 @@ FUNCTIONS: Mapping[str, Mapping[str, str]] = MappingProxyType(
         },
         "ml_read_inventory": _TENANT,
         "ml_write_features": {**_TENANT, "p_rows": "jsonb"},
-        "ml_quarantine_rows": {**_TENANT, "p_source": "text", "p_rows": "jsonb"},
+        "ml_quarantine_rows": {**_TENANT, "p_source": "text", "p_rows": "jsonb", "p_replace": "boolean"},
         "ml_check_sales": _TENANT,
         "ml_list_tenants": {"p_after": "uuid", "p_limit": "integer"},
         "ml_start_run": {
