@@ -46,7 +46,7 @@ class Sarimax(Candidate):
         self._arma = np.zeros(0)
         self._regressors: tuple[str, ...] = ()
         self._coefficients = np.zeros(0)  # unit of the series
-        self._variance = 0.0  # of the one-step error, unit of the series squared
+        self._error_size = 0.0  # standard deviation of the one-step error, unit of the series
         self._filtered: Any = None
         self._unit = 1.0
 
@@ -89,7 +89,7 @@ class Sarimax(Candidate):
                 self._filtered = model.filter(self._arma, cov_type="none")
         except (ValueError, np.linalg.LinAlgError) as error:
             raise CandidateFailed(f"{self.name} could not be filtered ({type(error).__name__}).") from error
-        self._variance = float(self._filtered.scale) * self._unit**2
+        self._error_size = float(np.sqrt(self._filtered.scale)) * self._unit
 
     def _fitted_values(self, series: DailySeries, calendar: Calendar) -> FloatArray:
         window = series.tail(WINDOW_DAYS)
@@ -112,7 +112,7 @@ class Sarimax(Candidate):
             "arma": self._arma,
             "regressors": list(self._regressors),
             "coefficients": self._coefficients,
-            "variance": self._variance,
+            "error_size": self._error_size,
         }
 
     def restore(self, state: State) -> None:
