@@ -105,10 +105,7 @@ declare
   v_now timestamptz := clock_timestamp();
 begin
   return (
-    select coalesce(jsonb_agg(jsonb_build_object(
-      'tenant_id', o.tenant_id, 'ready', o.wait <= 0, 'retry_in_seconds', ceil(o.wait)::int
-    ) order by o.wait > 0, o.source_rows, o.tenant_id), '[]')
-    from (
+    with open_items as (
       select
         i.tenant_id, coalesce(i.source_rows, 0) as source_rows,
         -- Until its own retry time, and until whoever works on the tenant now (for any run) is done or dead.
@@ -119,9 +116,13 @@ begin
         ) - v_now)) as wait
       from public.ml_run_item as i
       where i.run_id = p_run_id and i.state in ('pending', 'running')
-      order by wait > 0, source_rows, i.tenant_id
-      limit least(greatest(p_limit, 1), 1000)
-    ) as o
+    ), page as (
+      select * from open_items order by wait > 0, source_rows, tenant_id limit least(greatest(p_limit, 1), 1000)
+    )
+    select coalesce(jsonb_agg(jsonb_build_object(
+      'tenant_id', tenant_id, 'ready', wait <= 0, 'retry_in_seconds', ceil(wait)::int
+    ) order by wait > 0, source_rows, tenant_id), '[]')
+    from page
   );
 end;
 $$;
