@@ -1,8 +1,8 @@
 """The database of a machine that has none: a private PostgreSQL that belongs to one home directory.
 
 The rule is short. Whoever needs it first starts it; everyone else adopts it, also after its starter was killed; it
-keeps running, on its own, until `stop` is called (``tenantcast db stop``), its home is removed or the machine ends.
-Its settings are PostgreSQL's durable defaults. A lock on a file in the home keeps two starters apart.
+keeps running, on its own, until someone calls `stop` (``tenantcast db stop``) or the machine ends. Its settings are
+PostgreSQL's durable defaults. A lock on a file in the home keeps two starters apart.
 
 In the home stand ``postgres.json`` (where the files are), ``postgres.lock`` and, as a rule, the data in ``postgres/``.
 As root the server runs as `nobody`, and where `nobody` cannot enter the home (a clone below a 0700 directory) the files
@@ -12,6 +12,7 @@ go into a directory of their own below /var/lib.
 import fcntl
 import json
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -45,7 +46,7 @@ class EmbeddedPostgres:
         ------
         MissingPart : there is no PostgreSQL for this machine
         ConfigError : the home cannot be written, or belongs to another account
-        DatabaseUnavailable : the server does not start; the message ends with what its log says
+        DatabaseUnavailable : the server does not start; the message says what its log says
         """
         from app.db.migrate import migrate
 
@@ -63,6 +64,26 @@ class EmbeddedPostgres:
             cluster = self._running()
             self.started = False
             return cluster is not None and cluster.stop()
+
+    def discard(self) -> None:
+        """Stop the server and delete its files: all sales and forecasts in it."""
+        self.stop()
+        place = _Place.read(self._record)
+        if place is not None:
+            shutil.rmtree(place.root)
+            if place.sockets.exists():  # elsewhere, for its short name
+                place.sockets.rmdir()
+        self._record.unlink(missing_ok=True)
+
+    def erase(self) -> None:
+        """Throw away everything in the database; `ensure_running` then makes it anew. For the demo and for tests."""
+        import psycopg
+        from psycopg.conninfo import make_conninfo
+
+        with self._locked():
+            url = (self._running() or self._start()).url("postgres")
+            with psycopg.connect(make_conninfo(url), autocommit=True) as connection:
+                connection.execute(f"drop database if exists {DATABASE} with (force)")
 
     @property
     def _record(self) -> Path:
