@@ -19,16 +19,26 @@ from tests.servers.postgrest import npm_command
 
 CACHE = Path(__file__).parents[2] / ".cache" / "browser"
 INSTALLED = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-FLAGS = (
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-dev-shm-usage", "--no-first-run",
+COMMON_FLAGS = (
+    "--no-sandbox", "--disable-quic", "--disable-dev-shm-usage", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
 )  # fmt: skip
+INSTALLED_FLAGS = (*COMMON_FLAGS, "--disable-gpu")
+# The fetched one is built for one process: with more, it cannot find fonts and dies.
+FETCHED_FLAGS = (
+    *COMMON_FLAGS, "--single-process", "--no-zygote", "--in-process-gpu", "--ignore-gpu-blocklist", "--disable-webgl",
+    "--disable-site-isolation-trials", "--disable-features=AudioServiceOutOfProcess,IsolateOrigins,site-per-process",
+)  # fmt: skip
+FONTS = """<?xml version="1.0"?>
+<!DOCTYPE fontconfig SYSTEM "fonts.dtd">
+<fontconfig><dir>{home}/fonts</dir><dir>/usr/share/fonts</dir><cachedir>{home}/fonts-cache</cachedir></fontconfig>
+"""
 
 PACKAGE = "@sparticuz/chromium@153.0.0"
 # SHA-512 of that package, as its registry publishes it; checked by us before anything is run.
 PACKAGE_SHA512 = "jiGWqSvPMdu4+P9TilYqAR7yEGPEHINx+lCvE/NqNO/EHYzF/x1hUiI5T6ioVIt7dEy7n88byyT0vk+dnsgQwA=="
-# The browser, the few libraries that a bare machine lacks, and a font.
-MEMBERS = ("chromium.br", "al2023.tar.br", "fonts.tar.br")
+# The browser, the few libraries that a bare machine lacks, its software renderer, and a font.
+MEMBERS = ("chromium.br", "al2023.tar.br", "swiftshader.tar.br", "fonts.tar.br")
 UNPACK = (
     "const [from, to] = process.argv.slice(1), fs = require('fs');"
     "fs.createReadStream(from).pipe(require('zlib').createBrotliDecompress()).pipe(fs.createWriteStream(to));"
@@ -37,9 +47,10 @@ UNPACK = (
 
 @dataclass(frozen=True)
 class Program:
-    """A Chromium and the environment that it starts in."""
+    """A Chromium, and the flags and the environment that it starts with."""
 
     path: Path
+    flags: tuple[str, ...] = INSTALLED_FLAGS
     environment: dict[str, str] = field(default_factory=dict)
 
 
@@ -49,7 +60,7 @@ def running_browser(program: Program | None = None) -> Iterator[Browser]:
     program = program or find_browser()
     environment: dict[str, str | float | bool] = {**os.environ, **program.environment}
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program.path, args=list(FLAGS), env=environment)
+        browser = playwright.chromium.launch(executable_path=program.path, args=list(program.flags), env=environment)
         try:
             yield browser
         finally:
@@ -77,9 +88,9 @@ def fetched_browser() -> Program:
     home = CACHE / PACKAGE.rpartition("@")[2]
     if not home.exists():
         _fetch(home)
-    return Program(
-        home / "chromium", {"LD_LIBRARY_PATH": str(home / "lib"), "FONTCONFIG_PATH": str(home), "HOME": str(home)}
-    )
+    (home / "fonts.conf").write_text(FONTS.format(home=home))  # the checkout may have moved
+    environment = {"LD_LIBRARY_PATH": str(home / "lib"), "FONTCONFIG_PATH": str(home)}
+    return Program(home / "chromium", FETCHED_FLAGS, environment)
 
 
 def _fetch(home: Path) -> None:

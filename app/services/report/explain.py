@@ -5,6 +5,7 @@ from datetime import date
 from typing import Any
 
 from app.db.store import Row
+from app.services.ml.quality_words import sentences
 from app.services.report.data import TenantPart
 from app.services.report.formats import DASH, Locale
 from app.services.report.words import listing, method_name, say
@@ -139,16 +140,11 @@ def _fine_percent(share: float, locale: Locale) -> str:
 
 
 def _quality(report: Row, part: TenantPart, locale: Locale) -> list[str]:
-    texts: list[str] = []
-    if part.history:
-        span = {"start": locale.long_day(part.history.start), "end": locale.long_day(part.history.end)}
-        texts.append(say(locale.language, "quality_days", days=locale.number(len(part.history.y)), **span))
-    return texts + _told_by_intake(report.get("quality") or {}, locale)
-
-
-def _told_by_intake(quality: dict[str, Any], locale: Locale) -> list[str]:
-    if not quality:
+    """What the intake says about the sales; for a report without its words, at least their extent."""
+    quality = report.get("quality")
+    if quality:
+        return sentences(quality, locale.language)
+    if not part.history:
         return []
-    from app.services.ml.quality import sentences
-
-    return list(sentences(quality, locale.language))
+    span = {"start": locale.long_day(part.history.start), "end": locale.long_day(part.history.end)}
+    return [say(locale.language, "quality_days", days=locale.number(len(part.history.y)), **span)]
