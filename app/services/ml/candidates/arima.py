@@ -108,7 +108,8 @@ def _polynomial(coefficients: FloatArray, step: int) -> FloatArray:
     """1 + c1 L^step + c2 L^(2 step) + …, lowest power first."""
     polynomial = np.zeros(coefficients.size * step + 1)
     polynomial[0] = 1.0
-    polynomial[step::step] = coefficients
+    if coefficients.size:
+        polynomial[step::step] = coefficients
     return polynomial
 
 

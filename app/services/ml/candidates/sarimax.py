@@ -125,6 +125,12 @@ class Sarimax(Candidate):
         self._coefficients = float_vector(state, "coefficients", len(self._regressors))
 
     def _refuse_unusable(self, n_days: int) -> None:
+        *seasonal, season = self.order.seasonal
+        if any(seasonal) and season <= 1:
+            raise CandidateFailed(
+                f"{self.name} has seasonal orders but a season of {season} days.",
+                next_step="Give ML_SARIMAX_SEASONAL a season of 2 days or more, or seasonal orders of 0.",
+            )
         needed = self.order.days_lost + 2 * self.order.longest_lag + SEASON
         if self.order.states > MOST_STATES:
             raise CandidateFailed(

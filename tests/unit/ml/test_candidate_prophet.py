@@ -1,0 +1,131 @@
+"""Prophet against the package itself, and the level that is anchored on the newest days."""
+
+import logging
+import sys
+import tempfile
+from datetime import date, timedelta
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import prophet
+import pytest
+
+from app.config.ml_settings import MLSettings
+from app.errors import ArtifactRefused, CandidateFailed, CandidateUnavailable
+from app.services.ml.calendar import Calendar, KnownDay
+from app.services.ml.candidates.prophet import Prophet
+from app.services.ml.series import DailySeries
+
+START = date(2021, 1, 4)
+
+
+def shop(n_days: int):
+    rng = np.random.default_rng(5)
+    days = np.arange(n_days)
+    week = np.array([0.8, 0.9, 1.0, 1.1, 1.4, 1.6, 0.5])[days % 7]
+    return (100 + 0.05 * days + 10 * np.sin(2 * np.pi * days / 365.25)) * week + rng.normal(0, 4, n_days)
+
+
+@pytest.mark.parametrize(("n_days", "mode"), [(300, "additive"), (800, "additive"), (800, "multiplicative")])
+def test_our_plain_parameters_draw_the_packages_own_curve(n_days, mode):
+    y = shop(n_days)
+    days = pd.date_range(START, periods=n_days + 28)
+    theirs = prophet.Prophet(daily_seasonality=False, seasonality_mode=mode, uncertainty_samples=0)
+    theirs.fit(pd.DataFrame({"ds": days[:n_days], "y": y}))
+    curve = theirs.predict(pd.DataFrame({"ds": days}))["yhat"].to_numpy()
+
+    ours = Prophet(mode).fit(DailySeries(START, y), Calendar())
+    ours._shift = 0.0
+
+    np.testing.assert_allclose(ours.fitted_values(), curve[:n_days], rtol=1e-6)
+    np.testing.assert_allclose(ours.predict(28), curve[n_days:], rtol=1e-6)
+
+
+def test_the_level_follows_the_median_residual_of_the_last_28_days():
+    y = shop(300)
+    model = Prophet().fit(DailySeries(START, y), Calendar())
+    later = np.concatenate([y, y[300 - 28 :] + 50.0])
+
+    observed = model.observe(DailySeries(START, later), Calendar())
+
+    residuals = later[-28:] - observed.fitted_values()[-28:]
+    unshifted = observed.predict(28) - np.median(residuals)
+    ahead = DailySeries(START, np.concatenate([later, unshifted]))
+    np.testing.assert_allclose(model.observe(ahead, Calendar()).fitted_values()[-28:], unshifted, rtol=1e-9)
+
+
+def test_a_promotion_is_a_regressor_and_worth_what_it_sells():
+    y = shop(400)
+    y[2:400:10] += 60.0
+    known = tuple(KnownDay(START + timedelta(days=i), "promotion") for i in range(2, 428, 10))
+
+    model = Prophet().fit(DailySeries(START, y), Calendar(known_days=known))
+
+    state = model.get_state()
+    assert state["regressors"] == ["promotion"]
+    assert np.asarray(state["weights"], dtype=float)[-1] * float(str(state["unit"])) == pytest.approx(60.0, abs=5.0)
+
+
+def test_a_holiday_on_a_weekday_that_is_closed_anyway_is_no_regressor():
+    sundays = tuple(KnownDay(START + timedelta(days=i), "event") for i in range(6, 300, 7))
+    calendar = Calendar(known_days=sundays, closed_weekdays=frozenset({6}))
+
+    model = Prophet().fit(DailySeries(START, shop(300)), calendar)
+
+    assert model.get_state()["regressors"] == []
+
+
+def test_the_year_counts_from_two_years_on():
+    short, long = (Prophet().fit(DailySeries(START, shop(n)), Calendar()) for n in (729, 730))
+
+    assert short.get_state()["yearly"] is False
+    assert long.get_state()["yearly"] is True
+
+
+def test_the_mode_of_the_settings_changes_the_forecast_and_refuses_the_other_modes_state():
+    series = DailySeries(START, shop(300))
+    additive, multiplicative = (
+        Prophet.from_settings(MLSettings(seasonality_mode=mode)).fit(series, Calendar())
+        for mode in ("additive", "multiplicative")
+    )
+
+    assert np.abs(additive.predict(28) - multiplicative.predict(28)).max() > 0.1
+    with pytest.raises(ArtifactRefused, match="mode"):
+        Prophet.from_state(additive.get_state(), MLSettings(seasonality_mode="multiplicative"))
+
+
+def test_a_failing_optimiser_is_a_candidate_that_failed(monkeypatch):
+    def broken(*_args, **_kwargs):
+        raise RuntimeError("Error during optimization! y = 123456.78")
+
+    monkeypatch.setattr(prophet.Prophet, "fit", broken)
+
+    with pytest.raises(CandidateFailed, match="prophet could not be fitted") as failure:
+        Prophet().fit(DailySeries(START, shop(100)), Calendar())
+
+    assert "123456" not in str(failure.value)
+
+
+def test_no_file_stays_in_the_temporary_folder_after_a_fit():
+    Prophet().fit(DailySeries(START, shop(100)), Calendar())
+    before = sum(1 for path in Path(tempfile.gettempdir()).glob("tmp*/**/prophet_model*") if path.is_file())
+
+    Prophet().fit(DailySeries(START, shop(120)), Calendar())
+
+    after = sum(1 for path in Path(tempfile.gettempdir()).glob("tmp*/**/prophet_model*") if path.is_file())
+    assert after <= before
+
+
+def test_a_fit_says_nothing_on_the_log(caplog):
+    with caplog.at_level(logging.INFO):
+        Prophet().fit(DailySeries(START, shop(100)), Calendar())
+
+    assert caplog.records == []
+
+
+def test_without_the_package_the_candidate_says_which_one_is_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "prophet", None)
+
+    with pytest.raises(CandidateUnavailable, match="pip install prophet"):
+        Prophet.from_settings(MLSettings())
