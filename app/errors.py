@@ -95,6 +95,12 @@ class DatabaseUnavailable(Transient):
     """The database did not answer."""
 
     code = "database_unavailable"
+
+
+class TenantBusy(Transient):
+    """Another worker is at work on this tenant."""
+
+    code = "tenant_busy"
     sent = False  # true when the statement may have been carried out: its answer was lost
 
 

@@ -84,7 +84,7 @@ def test_no_secret_is_ever_written(capsys, log_format):
     log = structlog.get_logger()
     url = settings.database_url.get_secret_value()  # type: ignore[union-attr]
 
-    log.info("connecting to " + url, url=url, settings=settings)
+    log.info("connecting", to=f"address {url}", settings=settings)
     log.info("nested", detail={"headers": {"apikey": CANARY, "list": [KEY, (url,)]}})
     log.info("key as a name", **{KEY: 1})
     logging.getLogger("lib").error("failed for %s with %s", url, KEY)

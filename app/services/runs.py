@@ -1,0 +1,181 @@
+"""The ledger's verbs: start a run, claim a tenant of it, keep the lease alive, publish, finish or fail.
+
+Postgres holds the truth. A claim hands out a fence number and a lease on the database's clock; whoever has lost the
+lease stops, and whatever it would write is refused by the fence.
+"""
+
+import math
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from typing import Literal
+from uuid import UUID
+
+import structlog
+
+from app import __version__
+from app.db.gateway import Gateway
+from app.db.store import Row, SystemStore, TenantStore
+from app.errors import LeaseLost, TenantcastError
+from app.tenancy import TenantId
+
+RETRY_BASE_SECONDS = 10
+RETRY_CAP_SECONDS = 600
+BEATS_PER_LEASE = 3
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Claim:
+    """An item that is ours now, as number ``fence``, and what its run pins for every tenant."""
+
+    fence: int
+    attempt: int = 1
+    force: bool = False  # compute again although nothing changed
+    as_of: date | None = None  # the last day of sales to use
+
+
+@dataclass(frozen=True)
+class NotClaimed:
+    """Someone else works on the tenant, it is not time yet, or there is nothing left to do."""
+
+    outcome: Literal["busy", "later", "finished", "unknown"]
+    retry_in_seconds: int
+    state: str
+
+
+def start_run(
+    gateway: Gateway,
+    kind: str,
+    *,
+    tenants: list[TenantId] | None,
+    force: bool = False,
+    as_of: date | None = None,
+) -> UUID:
+    """A new run over ``tenants`` (None: all active ones); what it pins for every tenant is in its parameters."""
+    params = {"force": force, "as_of": as_of.isoformat() if as_of else None}
+    return UUID(SystemStore(gateway).start_run(kind, params, __version__, tenants)["run_id"])
+
+
+def claim_item(store: TenantStore, run_id: UUID, lease_seconds: int) -> Claim | NotClaimed:
+    """Take one tenant of a run to work on; a dead worker's lease on it is ended first."""
+    answer = store.claim_item(run_id, lease_seconds)
+    if answer["outcome"] == "claimed":
+        params = answer.get("params") or {}
+        as_of = date.fromisoformat(params["as_of"]) if params.get("as_of") else None
+        return Claim(int(answer["fence"]), int(answer["attempt"]), bool(params.get("force")), as_of)
+    return NotClaimed(answer["outcome"], int(answer.get("retry_in_seconds") or 0), str(answer.get("state") or ""))
+
+
+def finish_run(gateway: Gateway, run_id: UUID) -> bool:
+    """End the run if no item is open; take items back from workers whose lease ran out. True when it is over."""
+    return bool(SystemStore(gateway).finish_run(run_id)["finished"])
+
+
+def retry_delay(attempt: int) -> int:
+    """Seconds until the next attempt: full jitter below 10 s, doubled with every attempt, at most 10 minutes."""
+    ceiling = min(RETRY_CAP_SECONDS, RETRY_BASE_SECONDS * 2 ** (attempt - 1))
+    return max(1, math.ceil(random.uniform(0, ceiling)))  # noqa: S311 - spreads load, guards nothing
+
+
+class Item:
+    """One claimed tenant of a run: its lease, and the only ways to write its outcome.
+
+    Every method that writes raises LeaseLost when another worker owns the item; then nothing was written.
+    """
+
+    def __init__(self, store: TenantStore, run_id: UUID, claim: Claim, lease_seconds: int) -> None:
+        self.store = store
+        self.run_id = run_id
+        self.fence = claim.fence
+        self.attempt = claim.attempt
+        self._lease_seconds = lease_seconds
+        self._stage = "claimed"
+        self._stop = threading.Event()
+        self._lost = threading.Event()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Renew the lease every third of it, from a thread, until the block ends."""
+        beat = threading.Thread(target=self._beat, name=f"lease {self.store.tenant_id}", daemon=True)
+        beat.start()
+        try:
+            yield
+        finally:
+            self._stop.set()
+            beat.join()
+
+    def enter(self, stage: str) -> None:
+        """Say which stage begins. Raises LeaseLost when the lease was lost meanwhile."""
+        if self._lost.is_set():
+            raise self._lost_error()
+        self._stage = stage
+        failpoint(stage)
+
+    def publish(self, result: Row) -> Row:
+        """All of the result, in one transaction; the answer's outcome is published or older."""
+        answer = self._owned(self.store.publish_item(self.run_id, self.fence, result))
+        failpoint("published")
+        return answer
+
+    def finish(self, state: Literal["done", "skipped"], reason: str, report: Row, input_hash: str | None) -> None:
+        """End the item without publishing."""
+        self._owned(self.store.finish_item(self.run_id, self.fence, state, reason, report, input_hash))
+
+    def fail(self, error: TenantcastError, *, again: bool) -> str:
+        """Note the error; "pending" when the item will be tried again, else "failed"."""
+        delay = retry_delay(self.attempt) if again else None
+        return str(self._owned(self.store.fail_item(self.run_id, self.fence, error.as_dict(), delay))["outcome"])
+
+    def _owned(self, answer: Row) -> Row:
+        if answer["outcome"] == "lost":
+            raise self._lost_error()
+        return answer
+
+    def _beat(self) -> None:
+        sure_until = time.monotonic() + self._lease_seconds
+        while not self._stop.wait(self._lease_seconds / BEATS_PER_LEASE):
+            asked = time.monotonic()
+            try:
+                answer = self.store.heartbeat_item(self.run_id, self.fence, self._lease_seconds, self._stage)
+                alive = bool(answer["alive"])
+                sure_until = asked + self._lease_seconds
+            except TenantcastError as error:
+                # One unanswered beat is no loss yet: two more fit into the lease.
+                _log.warning("heartbeat_failed", tenant=str(self.store.tenant_id), code=error.code)
+                alive = time.monotonic() < sure_until
+            if not alive:
+                self._lost.set()
+                return
+
+    def _lost_error(self) -> LeaseLost:
+        return LeaseLost(
+            f"Another worker owns tenant {self.store.tenant_id} of run {self.run_id} now; nothing was written.",
+            next_step="Nothing to do: whoever owns it finishes it.",
+            tenant_id=str(self.store.tenant_id),
+        )
+
+
+_seen: dict[str, int] = {}
+
+
+def failpoint(name: str) -> None:
+    """Kill this process (SIGKILL) where a test asks for it: ``TENANTCAST_FAILPOINT=compute`` or ``publish:3``.
+
+    The names are the stages (read, compute, publish) and "published"; the number counts how often this process has
+    come past.
+    """
+    wanted = os.environ.get("TENANTCAST_FAILPOINT")
+    if not wanted:
+        return
+    stage, _, count = wanted.partition(":")
+    _seen[name] = _seen.get(name, 0) + 1
+    if stage == name and _seen[name] == int(count or 1):
+        os.kill(os.getpid(), signal.SIGKILL)
