@@ -56,13 +56,13 @@ def test_seasonal_naive_keeps_what_a_weekday_sold_that_was_always_announced_clos
     assert model.predict(7).tolist() == [9, 9, 9, 9, 9, 9, 0]
 
 
-def test_weekday_mean_is_the_mean_of_the_last_six_same_weekdays():
-    weeks = np.arange(8.0)[:, None] * 10 + np.arange(7.0)  # Monday of week w sells 10 w
+def test_weekday_mean_is_the_mean_of_the_last_eight_same_weekdays():
+    weeks = np.arange(10.0)[:, None] * 10 + np.arange(7.0)  # Monday of week w sells 10 w
 
     model = WeekdayMean().fit(DailySeries(START, weeks.ravel()), Calendar())
 
-    assert model.predict(8).tolist() == [45, 46, 47, 48, 49, 50, 51, 45]  # weeks 2 to 7: mean 4.5
-    assert model.fitted_values()[49:].tolist() == [35, 36, 37, 38, 39, 40, 41]  # weeks 1 to 6
+    assert model.predict(8).tolist() == [55, 56, 57, 58, 59, 60, 61, 55]  # weeks 2 to 9: mean 5.5
+    assert model.fitted_values()[63:].tolist() == [45, 46, 47, 48, 49, 50, 51]  # weeks 1 to 8
     assert model.fitted_values()[7:14].tolist() == [0, 1, 2, 3, 4, 5, 6]
 
 

@@ -13,12 +13,12 @@ class WeekdayMean(Candidate):
     """The mean of the last `weeks` same weekdays, announced closures left out.
 
     A moving average over the seasonal sub-series (Makridakis, Wheelwright & Hyndman, *Forecasting*, 1998, section 4/2).
-    Six weeks: long enough to average out two-weekly promotions three times, short enough to follow a change of level.
+    Eight weeks hold four whole cycles of two-weekly promotions, and are short enough to follow a change of level.
     """
 
     name: ClassVar[str] = "weekday_mean"
     min_history: ClassVar[int] = 2 * SEASON
-    weeks: ClassVar[int] = 6
+    weeks: ClassVar[int] = 8
 
     def _fitted_values(self, series: DailySeries, calendar: Calendar) -> FloatArray:
         means = self._means(series, calendar)
