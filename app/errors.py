@@ -95,13 +95,13 @@ class DatabaseUnavailable(Transient):
     """The database did not answer."""
 
     code = "database_unavailable"
+    sent = False  # true when the statement may have been carried out: its answer was lost
 
 
 class TenantBusy(Transient):
     """Another worker is at work on this tenant."""
 
     code = "tenant_busy"
-    sent = False  # true when the statement may have been carried out: its answer was lost
 
 
 # --- data: this tenant's input cannot be used as it is (exit code 3) -------------------------------------------------
