@@ -47,8 +47,9 @@ create function tenantcast_internal.claimed_tenant() returns uuid
 language plpgsql stable set search_path = ''
 as $$
 declare
-  v_claims jsonb := nullif(current_setting('request.jwt.claims', true), '')::jsonb;
+  v_claims jsonb;
 begin
+  v_claims := nullif(current_setting('request.jwt.claims', true), '')::jsonb;
   -- app_metadata is written by the server alone; user_metadata, which users edit, is never read.
   return coalesce(v_claims ->> 'tenant_id', v_claims -> 'app_metadata' ->> 'tenant_id')::uuid;
 exception when invalid_text_representation then

@@ -63,7 +63,9 @@ language sql stable set search_path = ''
 as $$
   -- Views over our tables run as their reader; materialised ones cannot, so that nobody from outside may read them.
   select distinct
-    case when v.relkind = 'm' then 'materialised view that signed-in users may read' else 'view is not security_invoker' end,
+    case v.relkind
+      when 'm' then 'materialised view that signed-in users may read' else 'view is not security_invoker'
+    end,
     v.oid::regclass::text
   from pg_catalog.pg_rewrite as w
   join pg_catalog.pg_class as v on v.oid = w.ev_class
@@ -138,9 +140,9 @@ returns table (problem text, object text)
 language sql stable set search_path = ''
 as $$
   select * from tenantcast_internal.lint_tables(p_everything)
-  union all select * from tenantcast_internal.lint_readers()
-  union all select * from tenantcast_internal.lint_functions()
-  union all select * from tenantcast_internal.lint_roles()
+  union select * from tenantcast_internal.lint_readers()
+  union select * from tenantcast_internal.lint_functions()
+  union select * from tenantcast_internal.lint_roles()
   order by 1, 2
 $$;
 comment on function tenantcast_internal.lint(boolean) is
