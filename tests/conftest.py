@@ -42,24 +42,12 @@ def postgres_server() -> Iterator[PostgresServer]:
 @pytest.fixture(scope="session")
 def template_database(postgres_server: PostgresServer) -> str:
     """The name of a database like a Supabase project's, with all migrations and the example product."""
+    from app.db.migrate import migrate
+
     url = postgres_server.create_database(TEMPLATE)
     postgres_server.imitate_supabase(TEMPLATE)
-    apply_migrations(url)
-    return TEMPLATE
-
-
-def apply_migrations(url: str) -> None:
-    try:
-        from app.db.migrate import migrate  # type: ignore[import-untyped, unused-ignore]
-    except ModuleNotFoundError:
-        import psycopg
-
-        supabase = Path(__file__).parents[1] / "supabase"
-        with psycopg.connect(url) as connection:
-            for file in sorted(supabase.glob("migrations/*.sql")) + sorted(supabase.glob("examples/*.sql")):
-                connection.execute(file.read_bytes())
-        return
     migrate(url, examples=True)
+    return TEMPLATE
 
 
 @pytest.fixture
@@ -74,3 +62,13 @@ def empty_database_url(postgres_server: PostgresServer) -> Iterator[str]:
     """A fresh database for this test, without anything of ours."""
     with postgres_server.scratch_database() as url:
         yield url
+
+
+@pytest.fixture
+def tenantcast_home(tmp_path: Path) -> Iterator[Path]:
+    """A home for a private PostgreSQL (TENANTCAST_HOME), which is stopped and deleted at the end of the test."""
+    from app.db.embedded import EmbeddedPostgres
+
+    home = tmp_path / "home"
+    yield home
+    EmbeddedPostgres(home).discard()

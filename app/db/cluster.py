@@ -27,6 +27,7 @@ log = structlog.get_logger(__name__)
 
 OLDEST_MAJOR = 15  # `security_invoker` views
 SUPERUSER = "postgres"
+INSTALLED = Path("/usr/lib/postgresql")  # where Debian's packages put each version
 SOCKET_PATH_LIMIT = 103  # bytes of sun_path without its end; 107 on Linux
 _START_SECONDS = 60
 _DEAD_PID = str(2**31 - 2)  # above every system's highest process id
@@ -154,7 +155,7 @@ class Cluster:
         ------
         DatabaseUnavailable : it did not come up; the message ends with what its log says
         """
-        self._forget_foreign_pid()
+        self._forget_dead_server()
         settings = {
             "listen_addresses": "",
             "unix_socket_directories": str(self.socket_dir),
@@ -231,21 +232,25 @@ class Cluster:
             raise self._unavailable(f"could not be used ({program}: {_last_line(done.stderr)})")
 
     def _unavailable(self, what: str) -> DatabaseUnavailable:
-        said = _last_line(self.log_file.read_text(errors="replace")) if self.log_file.exists() else ""
+        said = _complaint(self.log_file.read_text(errors="replace")) if self.log_file.exists() else ""
         return DatabaseUnavailable(
-            f"The private PostgreSQL in {self.data} {what}." + (f" Its log ends with: {said}" if said else ""),
+            f"The private PostgreSQL in {self.data} {what}." + (f" Its log says: {said}" if said else ""),
             next_step="See server.log there; a full disk and a file system without permissions are the usual causes. "
             "TENANTCAST_HOME moves it, DATABASE_URL uses another server.",
         )
 
-    def _forget_foreign_pid(self) -> None:
-        """After a crash of the machine the recorded pid may belong to any other process by now; PostgreSQL would
-        refuse to start. The rest of the file stays: by it PostgreSQL sees whether old server processes still run.
+    def _forget_dead_server(self) -> None:
+        """Clear what a killed server left: its process id may be another process's by now, or a zombie's that nobody
+        reaps, and PostgreSQL would refuse to start. The rest of postmaster.pid stays, for by it PostgreSQL sees whether
+        processes of the killed server still use the data.
         """
-        pid, file = self.pid(), self.data / "postmaster.pid"
-        if pid is not None and not self._is_ours(pid):
-            lines = file.read_text().splitlines()
-            file.write_text("\n".join([_DEAD_PID, *lines[1:], ""]))
+        if self.is_running():
+            return
+        file = self.data / "postmaster.pid"
+        if self.pid() is not None:
+            file.write_text("\n".join([_DEAD_PID, *file.read_text().splitlines()[1:], ""]))
+        for left in self.socket_dir.glob(".s.PGSQL.*"):
+            left.unlink()
 
     def _is_ours(self, pid: int) -> bool:
         """Whether ``pid`` is a postgres that works in our data directory, where every one of its processes stays."""
@@ -287,7 +292,7 @@ def _candidates() -> Iterator[tuple[Path, bool]]:
     on_path = shutil.which("pg_ctl")
     if on_path:
         yield Path(on_path).resolve().parent, False
-    yield from ((path, False) for path in sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True))
+    yield from ((path, False) for path in sorted(INSTALLED.glob("*/bin"), reverse=True))
 
 
 def _version_of(bin_dir: Path, account: Account) -> int | None:
@@ -331,6 +336,13 @@ def _is_alive(pid: int) -> bool:
     except PermissionError:
         return True
     return True
+
+
+def _complaint(log_text: str) -> str:
+    """The last thing that a server's log calls fatal, if that was lately; else its last line."""
+    recent = log_text.splitlines()[-20:]
+    fatal = [line for line in recent if "FATAL:" in line or "PANIC:" in line]
+    return _last_line("\n".join(fatal or recent))
 
 
 def _last_line(text: str) -> str:
