@@ -154,7 +154,7 @@ def _bars(i: int, step: float, day: ChartDay, scale: Scale) -> list[Bar]:
     if day.closed and not (day.sold or day.yhat):
         return [Bar("closed", round(i * step, 3), round(step, 3), TOP, BASE - TOP)]
     value = _sure_part(day.band) if day.sold is None else day.sold
-    if value is None or value == 0:
+    if value == 0:
         return []
     y, zero = scale.y(value), scale.y(0.0)
     kind = ("forecast" if day.sold is None else "sold") + (" odd" if day.expected is not None else "")
@@ -183,8 +183,8 @@ def _strip(i: int, step: float, mark: str) -> Bar:
 
 
 def _mark(i: int, step: float, day: ChartDay, scale: Scale) -> Mark:
-    up = (day.sold or 0.0) >= (day.expected or 0.0)
-    return Mark(round((i + 0.5) * step, 3), max(scale.y(max(day.sold or 0.0, 0.0)) - 5, 12.0), up)
+    sold, expected = day.sold or 0.0, day.expected or 0.0
+    return Mark(round((i + 0.5) * step, 3), max(scale.y(max(sold, 0.0)) - 5, 12.0), sold >= expected)
 
 
 def _cut(i: int, step: float) -> Bar:

@@ -112,7 +112,7 @@ def _state(item: Row, report: Row) -> str:
         return "failed" if item["state"] == "failed" else "pending"
     if status == "no_sales_yet":
         return "no_sales"
-    if status == "unchanged":
+    if status in {"unchanged", "older"}:
         return "unchanged"
     return "skipped" if item["state"] == "skipped" else "done"
 

@@ -41,13 +41,18 @@ class PageView:
 def write_report(gateway: Gateway, run_id: UUID | None, out: Path, *, limit: int = DEFAULT_LIMIT) -> Path:
     """Write the page of the run ``run_id`` (None: the newest) to the file ``out`` and return its absolute path.
 
-    The file appears whole or not at all. At most ``limit`` tenants, by name; the page says how many were left out.
+    At most ``limit`` tenants, by name; the page says how many were left out.
 
     Raises
     ------
     UnknownRun : there is no such run
     """
-    page = render_page(view_page(read_run(gateway, run_id, limit)))
+    return write_page(read_run(gateway, run_id, limit), out)
+
+
+def write_page(run: RunPage, out: Path) -> Path:
+    """Write the page of a run that was read already; the file appears whole or not at all."""
+    page = render_page(view_page(run))
     target = out.resolve()
     target.parent.mkdir(parents=True, exist_ok=True)
     with NamedTemporaryFile("w", encoding="utf-8", dir=target.parent, suffix=".html", delete=False) as file:

@@ -19,19 +19,19 @@ CURRENCY_CODE = re.compile("[A-Z]{3}")  # ISO 4217; anything else is not shown
 YOUNG = 28  # days of history below which a shop is called young
 WEEK = 7
 UNMOVED = 0.005  # a change (share) that rounds to 0 percent
-QUITE_SURE, FAIRLY_SURE = 0.7, 0.4  # confidence scores
+QUITE_SURE, FAIRLY_SURE = 0.6, 0.4  # confidence scores
 
 
 @dataclass(frozen=True)
 class Summary:
-    """One row of the overview; texts are in the tenant's language, numbers raw beside them for other uses."""
+    """One row of the overview: amounts as the tenant writes them, words as keys for the reader's language."""
 
     next_7: str = ""
     next_28: str = ""
     change: str = ""
-    sure: str = ""
+    sure: str = ""  # a key of words.py; "" when there is no forecast
     unusual: str = ""
-    note: str = ""
+    note: str = ""  # a key of words.py, or ""
 
 
 @dataclass(frozen=True)
@@ -79,9 +79,8 @@ def view_tenant(part: TenantPart, number: int) -> TenantView:
     locale = locale_of(part)
     banner, kind = _banner(part, locale)
     if part.report is None:
-        note = say(locale.language, _short_note(part))
         return TenantView(
-            f"shop-{number}", part.tenant_id, part.name, locale, Summary(note=note),
+            f"shop-{number}", part.tenant_id, part.name, locale, Summary(note=_short_note(part)),
             banner=banner, banner_kind=kind, explanation=explain(part, locale),
         )  # fmt: skip
     return _with_forecast(part, part.report, number, locale, (banner, kind))
@@ -202,7 +201,9 @@ def _lines(report: Row, days: list[ChartDay], history: History | None, locale: L
     first = next(day for day in days if day.sold is None)
     lines.append(_first_day(first, locale))
     score = report["confidence_score"]
-    lines.append(say(locale.language, "sure_line", word=sure_word(score, locale), score=round(100 * score)))
+    lines.append(
+        say(locale.language, "sure_line", word=say(locale.language, sure_key(score)), score=round(100 * score))
+    )
     return lines
 
 
@@ -228,10 +229,10 @@ def _first_day(day: ChartDay, locale: Locale) -> str:
     return say(locale.language, "first_day", day=title, yhat=locale.money(day.yhat), lower=lower, upper=upper)
 
 
-def sure_word(score: float, locale: Locale) -> str:
-    """A confidence of 0..1 as a word."""
+def sure_key(score: float) -> str:
+    """The key of the word for a confidence of 0..1."""
     level = "high" if score >= QUITE_SURE else "medium" if score >= FAIRLY_SURE else "low"
-    return say(locale.language, f"sure_{level}")
+    return f"sure_{level}"
 
 
 def _week_day(day: ChartDay, locale: Locale) -> WeekDay:
@@ -326,16 +327,16 @@ def _summary(part: TenantPart, report: Row, locale: Locale) -> Summary:
     versus = compare(report, part.history)
     note = ""
     if part.state == "failed":
-        note = say(locale.language, "kept_short")
+        note = "kept_short"
     elif report.get("stale"):
-        note = say(locale.language, "stale_short")
+        note = "stale_short"
     elif part.history is not None and len(part.history.y) < YOUNG:
-        note = say(locale.language, "young_short")
+        note = "young_short"
     return Summary(
         next_7=locale.money(report["total_7"]),
         next_28=locale.money(report["total_28"]),
         change=_signed_percent(versus[2], locale) if versus else DASH,
-        sure=sure_word(report["confidence_score"], locale),
+        sure=sure_key(report["confidence_score"]),
         unusual=str(len(report["anomalies"])),
         note=note,
     )
