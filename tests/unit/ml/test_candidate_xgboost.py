@@ -10,6 +10,7 @@ from app.config.ml_settings import MLSettings
 from app.errors import ArtifactRefused, CandidateUnavailable
 from app.services.ml.calendar import Calendar, KnownDay
 from app.services.ml.candidates import lags
+from app.services.ml.candidates.common import odd_zeros
 from app.services.ml.candidates.xgboost import XGBoost
 from app.services.ml.series import DailySeries
 
@@ -73,7 +74,7 @@ def test_a_zero_is_odd_where_the_weekday_usually_sells():
     weeks[9, 2] = 0.0  # a holiday on a Wednesday
     weeks[2, 3] = 0.0  # too early to know
 
-    odd = lags.odd_zeros(weeks.ravel()).reshape(12, 7)
+    odd = odd_zeros(weeks.ravel()).reshape(12, 7)
 
     assert np.argwhere(odd).tolist() == [[9, 2]]
 
@@ -82,9 +83,17 @@ def test_a_weekday_that_stays_closed_is_odd_only_until_it_is_the_rule():
     weeks = np.full((16, 7), 5.0)
     weeks[8:, 0] = 0.0
 
-    odd = lags.odd_zeros(weeks.ravel()).reshape(16, 7)
+    odd = odd_zeros(weeks.ravel()).reshape(16, 7)
 
     assert odd[:, 0].tolist() == [False] * 8 + [True] * 3 + [False] * 5
+
+
+def test_zeros_that_come_often_are_not_odd():
+    y = np.full(140, 5.0)
+    y[60::9] = 0.0  # 9 of 140 days, never on a weekday that is usually closed
+
+    assert not odd_zeros(y).any()
+    assert odd_zeros(np.concatenate([np.full(140, 5.0), y])).sum() == 9
 
 
 def test_a_holiday_is_expected_to_do_what_it_did_the_last_two_times():

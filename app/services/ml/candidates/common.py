@@ -13,7 +13,10 @@ from app.config.ml_settings import MLSettings
 from app.errors import ArtifactRefused, CandidateFailed
 from app.services.ml.calendar import Calendar
 from app.services.ml.candidates.base import State
-from app.services.ml.series import SEASON, DailySeries, FloatArray, weekdays_from
+from app.services.ml.series import SEASON, BoolArray, DailySeries, FloatArray, weekdays_from
+
+ODD_WEEKS, ODD_MOST, ODD_KNOWN = 8, 2, 4  # same weekdays looked at, zeros allowed among them, days needed
+ODD_SHARE = 0.06  # of the days; public holidays are 2 to 5 %, so more than this is how the shop sells
 
 
 class Candidate:
@@ -149,6 +152,33 @@ def known_sales(series: DailySeries, calendar: Calendar) -> FloatArray:
     if not closures.any() or closures.all():
         return series.y
     return np.where(closures, np.nan, series.y)
+
+
+def odd_zeros(sales: FloatArray) -> BoolArray:
+    """Shape (n_days,): true on a day without sales whose weekday usually has some, such as a holiday or an outage.
+
+    At most 2 of the 8 same weekdays before it were zero, and at least 4 are known. None are odd where more than 6 %
+    of the days would be: there, days without sales are how the shop sells, and leaving them out would forecast too
+    much.
+    """
+    zeros = np.where(np.isnan(by_week(sales)), np.nan, by_week(sales) == 0)
+    padded = np.vstack([np.full((ODD_WEEKS, SEASON), np.nan), zeros])
+    before = np.lib.stride_tricks.sliding_window_view(padded, ODD_WEEKS, axis=0)[:-1]
+    known = (~np.isnan(before)).sum(axis=-1)
+    odd = (zeros == 1) & (np.nansum(before, axis=-1) <= ODD_MOST) & (known >= ODD_KNOWN)
+    flags = np.asarray(odd.ravel()[-sales.size :])
+    return flags if flags.mean() <= ODD_SHARE else np.zeros_like(flags)
+
+
+def telling_sales(series: DailySeries, calendar: Calendar) -> FloatArray:
+    """`known_sales` with nan also on odd zeros that no known holiday explains, shape (n_days,).
+
+    Such a day says nothing about the next one of its weekday. When no day would be left, the sales as they are.
+    """
+    known = known_sales(series, calendar)
+    odd = odd_zeros(series.y) & ~calendar.holidays(series.start, len(series))
+    telling = np.where(odd, np.nan, known)
+    return series.y if np.isnan(telling).all() else telling
 
 
 def without_closures(series: DailySeries, calendar: Calendar) -> FloatArray:

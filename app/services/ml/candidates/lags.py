@@ -11,8 +11,8 @@ from datetime import date
 import numpy as np
 
 from app.services.ml.calendar import Calendar
-from app.services.ml.candidates.common import by_week, known_ahead
-from app.services.ml.series import SEASON, BoolArray, DailySeries, FloatArray
+from app.services.ml.candidates.common import known_ahead
+from app.services.ml.series import SEASON, DailySeries, FloatArray
 
 LAGS = np.array([1, 2, 7, 14, 21, 28, 364])
 MEANS = (7, 14, 28)
@@ -20,7 +20,6 @@ DEEPEST = int(LAGS.max())
 FIRST_ROW = max(MEANS)  # the first day with all means
 N_LEVEL_FEATURES = LAGS.size + len(MEANS) + 2
 EFFECT_WEEKS = 4  # same weekdays that a holiday is compared with
-ODD_WEEKS, ODD_MOST, ODD_KNOWN = 8, 2, 4  # see `odd_zeros`
 EFFECTS = 2  # last effects of a holiday that are averaged
 
 
@@ -40,20 +39,6 @@ def to_roots(sales: FloatArray, level: float) -> FloatArray:
 def from_roots(roots: FloatArray, level: float) -> FloatArray:
     """Back from `to_roots`, unit of the series."""
     return np.asarray(np.sign(roots) * roots**2 * level)
-
-
-def odd_zeros(sales: FloatArray) -> BoolArray:
-    """Shape (n_days,): true on a day without sales whose weekday usually has some.
-
-    At most 2 of the 8 same weekdays before it were zero, and at least 4 are known. Such a day was a holiday or an
-    outage: it says nothing about the next one of its weekday.
-    """
-    zeros = np.where(np.isnan(by_week(sales)), np.nan, by_week(sales) == 0)
-    padded = np.vstack([np.full((ODD_WEEKS, SEASON), np.nan), zeros])
-    before = np.lib.stride_tricks.sliding_window_view(padded, ODD_WEEKS, axis=0)[:-1]
-    known = (~np.isnan(before)).sum(axis=-1)
-    odd = (zeros == 1) & (np.nansum(before, axis=-1) <= ODD_MOST) & (known >= ODD_KNOWN)
-    return np.asarray(odd.ravel()[-sales.size :])
 
 
 def level_features(roots: FloatArray) -> FloatArray:

@@ -16,9 +16,9 @@ from app.services.ml.candidates.common import (
     float_vector,
     independent_columns,
     known_ahead,
-    known_sales,
     name_list,
     quiet,
+    telling_sales,
 )
 from app.services.ml.series import SEASON, DailySeries, FloatArray
 
@@ -66,11 +66,12 @@ class Prophet(Candidate):
     """Taylor & Letham (2018), *Forecasting at scale*, The American Statistician 72(1), by the `prophet` package.
 
     Weekly season; yearly season from two years on; holidays, promotions and events that occurred in training as
-    regressors; announced closures are missing days. The posterior mode only, no sampled trajectories.
+    regressors; announced closures and zeros that are odd for their weekday are missing days. The posterior mode only,
+    no sampled trajectories.
 
-    The trend's level is anchored on the newest days: the median residual of the last 28 days (announced closures
-    left out; in multiplicative mode the residual over the day's seasonal factor) is added to the trend, after `fit`
-    and after `observe` alike.
+    The trend's level is anchored on the newest days: the median residual of the last 28 days (missing days left out;
+    in multiplicative mode the residual over the day's seasonal factor) is added to the trend, after `fit` and after
+    `observe` alike.
     """
 
     name: ClassVar[str] = "prophet"
@@ -88,7 +89,7 @@ class Prophet(Candidate):
         return cls(settings.seasonality_mode)
 
     def _estimate(self, series: DailySeries, calendar: Calendar) -> None:
-        known = known_sales(series, calendar)
+        known = telling_sales(series, calendar)
         names, values = known_ahead(calendar, series.start, len(series))
         values = values * ~np.isnan(known)[:, None]
         regressors = tuple(names[i] for i in independent_columns(values))
@@ -129,7 +130,7 @@ class Prophet(Candidate):
         super().anchor(series, calendar)
         recent = series.tail(ANCHOR_DAYS)
         trend, factor, added = self._components(recent.start, len(recent), calendar)
-        residuals = known_sales(recent, calendar) - trend * factor - added
+        residuals = telling_sales(series, calendar)[-len(recent) :] - trend * factor - added
         telling = ~np.isnan(residuals) & (factor > LEAST_FACTOR)
         self._shift = float(np.median(residuals[telling] / factor[telling])) if telling.any() else 0.0
 

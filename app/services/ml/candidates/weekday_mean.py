@@ -5,12 +5,12 @@ from typing import ClassVar
 import numpy as np
 
 from app.services.ml.calendar import Calendar
-from app.services.ml.candidates.common import Candidate, by_week, known_sales, repeated_week
+from app.services.ml.candidates.common import Candidate, by_week, repeated_week, telling_sales
 from app.services.ml.series import SEASON, DailySeries, FloatArray
 
 
 class WeekdayMean(Candidate):
-    """The mean of the last `weeks` same weekdays, announced closures left out.
+    """The mean of the last `weeks` same weekdays, announced closures and zeros that are odd for the weekday left out.
 
     A moving average over the seasonal sub-series (Makridakis, Wheelwright & Hyndman, *Forecasting*, 1998, section 4/2).
     Eight weeks hold four whole cycles of two-weekly promotions, and are short enough to follow a change of level.
@@ -31,7 +31,7 @@ class WeekdayMean(Candidate):
 
     def _means(self, series: DailySeries, calendar: Calendar) -> FloatArray:
         """Mean of each week and the `weeks` - 1 before it, shape (n_weeks, 7); nan where none of them is known."""
-        weeks = by_week(known_sales(series, calendar))
+        weeks = by_week(telling_sales(series, calendar))
         padded = np.vstack([np.full((self.weeks - 1, SEASON), np.nan), weeks])
         windows = np.lib.stride_tricks.sliding_window_view(padded, self.weeks, axis=0)
         count = (~np.isnan(windows)).sum(axis=-1)

@@ -10,7 +10,7 @@ from app.errors import CandidateFailed, CandidateUnavailable
 from app.services.ml.calendar import Calendar
 from app.services.ml.candidates import lags
 from app.services.ml.candidates.base import State
-from app.services.ml.candidates.common import Candidate, without_closures
+from app.services.ml.candidates.common import Candidate, telling_sales, without_closures
 from app.services.ml.series import BoolArray, DailySeries, FloatArray
 
 if TYPE_CHECKING:
@@ -113,11 +113,11 @@ class XGBoost(Candidate):
 
 def _training_days(series: DailySeries, calendar: Calendar) -> BoolArray:
     """Shape (n_days,): days with all means behind them, without closures and without zeros that nothing explains."""
-    n_days = len(series)
-    unexplained = lags.odd_zeros(series.y) & ~calendar.holidays(series.start, n_days)
-    usable = ~calendar.closures(series.start, n_days)
-    usable[: lags.FIRST_ROW] = False
-    return usable & ~unexplained if (usable & ~unexplained).any() else usable
+    telling = ~np.isnan(telling_sales(series, calendar))
+    telling[: lags.FIRST_ROW] = False
+    if not telling.any():
+        telling[lags.FIRST_ROW :] = True
+    return telling
 
 
 def _roots_and_rows(series: DailySeries, calendar: Calendar) -> tuple[FloatArray, FloatArray]:
