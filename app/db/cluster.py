@@ -193,25 +193,26 @@ class Cluster:
         pid = self.pid()
         return pid is not None and self._is_ours(pid)
 
-    def wait_until_ready(self) -> None:
-        """Wait for a server that somebody started to accept connections.
+    def answers(self) -> bool:
+        """Whether a server runs, once it accepts connections: one that is still starting is waited for.
 
         Raises
         ------
-        DatabaseUnavailable : it does not within a minute
+        DatabaseUnavailable : it runs, and accepts none within a minute
         """
         import psycopg
 
         deadline = time.monotonic() + _START_SECONDS
-        while True:
+        while self.is_running():
             try:
                 psycopg.connect(self.url("postgres"), connect_timeout=5).close()
             except psycopg.OperationalError as error:
-                if time.monotonic() > deadline or not self.is_running():
+                if time.monotonic() > deadline:
                     raise self._unavailable("does not accept connections") from error
                 time.sleep(0.1)
             else:
-                return
+                return True
+        return False
 
     def pid(self) -> int | None:
         """The process that the data directory says serves it; it may be long gone."""

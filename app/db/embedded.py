@@ -95,10 +95,7 @@ class EmbeddedPostgres:
         if place is None:
             return None
         cluster = Cluster(place.root / "data", place.sockets, _account_of(place.root))
-        if not cluster.is_running():
-            return None
-        cluster.wait_until_ready()
-        return cluster
+        return cluster if cluster.answers() else None
 
     def _start(self) -> Cluster:
         place = _Place.read(self._record)

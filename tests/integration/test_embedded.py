@@ -14,11 +14,11 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from app.db.cluster import Account, Cluster, Programs, find_programs
+from app.db.cluster import Account, Programs, find_programs
 from app.db.embedded import EmbeddedPostgres
 from app.db.postgres import PostgresGateway
 from app.db.store import SystemStore
-from app.errors import ConfigError, DatabaseUnavailable, MissingPart, TenantcastError
+from app.errors import ConfigError, DatabaseUnavailable, MissingPart
 
 STARTER = """
 import json, os, sys
@@ -376,12 +376,3 @@ def test_programs_that_the_account_cannot_reach_are_copied_to_where_it_can(open_
 def test_programs_of_the_system_are_not_copied(tmp_path: Path) -> None:
     with pytest.raises(MissingPart, match="cannot run"):
         Programs(tmp_path / "bin", 16).usable_by(Account.for_server(), tmp_path)
-
-
-def test_every_error_here_has_a_next_step() -> None:
-    cluster = Cluster(Path("/nonexistent/data"), Path("/nonexistent/s"), Account.for_server())
-
-    with pytest.raises(TenantcastError) as caught:
-        cluster.wait_until_ready()
-
-    assert caught.value.next_step
