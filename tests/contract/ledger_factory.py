@@ -132,7 +132,7 @@ def published(gateway: Gateway, what: Mapping[str, Any], tenant: UUID = TENANT) 
 def rows(url: str, statement: str, *params: object) -> list[tuple[Any, ...]]:
     """What the owner of the database sees."""
     with psycopg.connect(url) as connection:
-        return connection.execute(statement, params).fetchall()  # type: ignore[arg-type]
+        return connection.execute(statement, params).fetchall()
 
 
 def let_leases_run_out(url: str) -> None:
