@@ -1,0 +1,139 @@
+"""`backtest`: how good are the forecasts on past days of a file?"""
+
+import csv
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from typer.core import TyperCommand
+
+from app.cli.output import emit, examples, plain, progress_bar, table, to_json
+from app.cli.session import session_of
+from app.errors import ConfigError, InvalidFile
+
+STDOUT = "-"
+DATA_SUFFIXES = (".csv", ".gz")  # `--json data.csv` must not write over somebody's data
+WORST_SHOWN = 10
+FAILED = 1
+MEASURES = {
+    "mase": "MASE (below 1 beats last week's same weekday on its own past)",
+    "rmsse": "RMSSE",
+    "wape": "WAPE (error as a share of all sales)",
+    "smape": "sMAPE",
+    "sql": "scaled quantile loss (forecast and band together)",
+    "coverage_80": "days inside the 80 % band",
+    "coverage_95": "days inside the 95 % band",
+    "share_worse_than_snaive": "windows clearly worse than seasonal naive",
+    "cpu_seconds_per_window": "CPU seconds per series and window",
+}
+
+
+class OptionalFileCommand(TyperCommand):
+    """A command whose ``--json`` takes a file, or nothing (or ``-``) for stdout."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        at = args.index("--json") if "--json" in args else None
+        if at is not None and (at + 1 == len(args) or args[at + 1].startswith("--")):
+            args = [*args[: at + 1], STDOUT, *args[at + 1 :]]
+        return super().parse_args(ctx, args)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Put this module's commands into the command."""
+    app.command(
+        "backtest",
+        cls=OptionalFileCommand,
+        epilog=examples(
+            "tenantcast backtest sales_per_day.csv --horizon 28 --windows 3",
+            "tenantcast backtest sales_per_day.csv.gz --countries countries.csv --jobs 2 --json out.json",
+            "tenantcast backtest sales_per_day.csv --json - | jq .pooled",
+        ),
+    )(backtest)
+
+
+def backtest(
+    ctx: typer.Context,
+    file: Annotated[Path, typer.Argument(metavar="CSV", help="Columns unique_id,ds,y.", show_default=False)],
+    *,
+    horizon: Annotated[int, typer.Option(min=1, max=365, help="Days ahead.")] = 28,
+    windows: Annotated[int, typer.Option(min=1, max=52, help="Past origins per series, one horizon apart.")] = 3,
+    countries: Annotated[
+        Path | None, typer.Option(help="CSV with unique_id,country (ISO 3166) for public holidays.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, max=256, help="Processes.")] = 1,
+    json_out: Annotated[
+        str | None,
+        typer.Option("--json", metavar="[FILE]", help="Write the result to FILE; alone or as -, to stdout."),
+    ] = None,
+) -> None:
+    """Judge the forecasts on past days: refit at each origin through exactly the code that the worker runs.
+
+    Ends with 1 when a window failed; the others are judged all the same.
+    """
+    from app.services.ml.evaluate import evaluate
+
+    check_target(json_out, file)
+    settings = session_of(ctx).ml_settings
+    places = None if countries is None else read_countries(countries)
+    with progress_bar("Backtesting") as advance:
+        result = evaluate(
+            file, horizon, windows, settings, places, jobs=jobs, progress=lambda done, total: advance(done, total, "")
+        )
+    if json_out and json_out != STDOUT:
+        Path(json_out).write_text(to_json(result) + "\n", encoding="utf-8")
+
+    def show(console: Console) -> None:
+        print_backtest(console, result)
+        if json_out:
+            console.print(f"Written to {plain(json_out)}", soft_wrap=True)
+
+    emit(json_out == STDOUT, result, show)
+    if result["pooled"]["failed"]:
+        raise typer.Exit(FAILED)
+
+
+def check_target(json_out: str | None, file: Path) -> None:
+    """Refuse to write over data or into a directory that is not there, before hours of computing."""
+    if not json_out or json_out == STDOUT:
+        return
+    target = Path(json_out)
+    if target.suffix in DATA_SUFFIXES or target.absolute() == file.absolute():
+        raise ConfigError(f"--json would write over {json_out}.", next_step="Name a .json file, or - for stdout.")
+    if not target.absolute().parent.is_dir():
+        raise ConfigError(f"{target.parent} is no directory.", next_step="Make it, or name another file for --json.")
+
+
+def read_countries(path: Path) -> dict[str, str]:
+    """Country by series, from a CSV with the columns unique_id,country. Raises InvalidFile."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as opened:
+            reader = csv.DictReader(opened)
+            if not {"unique_id", "country"} <= set(reader.fieldnames or []):
+                raise InvalidFile(f"{path.name} needs the columns unique_id,country.", next_step="Name them in line 1.")
+            return {row["unique_id"]: (row["country"] or "").strip() for row in reader}
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InvalidFile(f"{path.name} cannot be read: {error}.", next_step="Give a CSV file in UTF-8.") from error
+
+
+def print_backtest(console: Console, result: dict[str, Any]) -> None:
+    """The pooled measures in words, then the series that were forecast worst."""
+    pooled = result["pooled"]
+    title = f"{pooled['windows']} windows of {pooled['series']} series, {pooled['failed']} failed"
+    rows = [(words, _figure(name, pooled[name])) for name, words in MEASURES.items()]
+    console.print(table(title, ("measure", "value"), rows, right=("value",)))
+    judged = [one for one in result["series"] if one["mase"] is not None]
+    worst = sorted(judged, key=lambda one: -one["mase"])[:WORST_SHOWN]
+    cells = [(one["unique_id"], f"{one['mase']:.3f}", f"{one['wape']:.1%}", _chosen(one["chosen"])) for one in worst]
+    console.print(table("Worst forecast", ("series", "MASE", "WAPE", "chosen"), cells, right=("MASE", "WAPE")))
+
+
+def _figure(name: str, value: float | None) -> str:
+    if value is None:
+        return "-"
+    is_share = name.startswith(("coverage", "share", "wape"))
+    return f"{value:.1%}" if is_share else f"{value:.3f}"
+
+
+def _chosen(chosen: object) -> str:
+    return ", ".join(map(str, chosen)) if isinstance(chosen, list) else str(chosen)

@@ -1,0 +1,118 @@
+"""What is forecast for a tenant now, as a person or a dashboard asks for it."""
+
+from datetime import date
+from typing import Any, TypedDict
+
+from app.db.gateway import Gateway
+from app.db.store import Row, TenantStore
+from app.errors import NoSales
+from app.services.tenants import Tenant
+
+WEEK, FOUR_WEEKS = 7, 28  # days that totals are given for
+
+
+class ServedDay(TypedDict):
+    """One forecast day, in the tenant's currency per business day."""
+
+    date: str
+    weekday: str
+    yhat: float
+    yhat_lower: float
+    yhat_upper: float
+
+
+class ServedForecast(TypedDict):
+    """The published forecast of one tenant, JSON-safe."""
+
+    tenant_id: str
+    name: str
+    currency: str
+    as_of: str
+    stale: bool
+    days: list[ServedDay]
+    total_7: float
+    total_28: float
+    interval_level: float | None
+    confidence_score: float
+    confidence: str
+    anomalies: list[dict[str, Any]]  # {date, y, score}, oldest first
+    chosen: str
+    reason: str
+    notes: list[str]
+    run_id: str
+    model_version: str
+
+
+def current_forecast(gateway: Gateway, tenant: Tenant) -> ServedForecast:
+    """The forecast that is published now, from the day after the last finished day that it knows.
+
+    Raises
+    ------
+    NoSales : nothing is published for the tenant yet
+    """
+    read = TenantStore(gateway, tenant.tenant_id).read_forecast()
+    current = read["current"]
+    if not current:
+        raise NoSales(
+            f"Nothing is forecast for {tenant.name or tenant.tenant_id} yet.",
+            next_step=f"`tenantcast run {tenant.tenant_id}` forecasts it now.",
+            tenant_id=str(tenant.tenant_id),
+        )
+    rows = [row for row in read["predictions"] if row["prediction_type"] == "sales_forecast"]
+    days = [_served(row) for row in rows if row["prediction_date"] > current["as_of"]]
+    report = read["report"] or {}
+    score = float(rows[-1]["confidence_score"] or 0.0) if rows else 0.0
+    return ServedForecast(
+        tenant_id=str(tenant.tenant_id),
+        name=tenant.name,
+        currency=tenant.currency,
+        as_of=current["as_of"],
+        stale=bool(report.get("stale", False)),
+        days=days,
+        total_7=_total(days, WEEK),
+        total_28=_total(days, FOUR_WEEKS),
+        interval_level=report.get("interval_level"),
+        confidence_score=score,
+        confidence=confidence_in_words(score),
+        anomalies=_anomalies(read["predictions"]),
+        chosen=str(report.get("chosen", "")),
+        reason=str(report.get("reason", "")),
+        notes=list(report.get("notes", [])),
+        run_id=str(current["run_id"]),
+        model_version=str(current["model_version"]),
+    )
+
+
+def confidence_in_words(score: float) -> str:
+    """How sure a forecast is, for somebody who does not read scores; ``score`` in 0..1."""
+    if score >= 0.75:  # noqa: PLR2004 - four steps that a person can tell apart
+        return "high"
+    if score >= 0.5:  # noqa: PLR2004
+        return "good"
+    if score >= 0.25:  # noqa: PLR2004
+        return "fair"
+    return "low: a rough guide"
+
+
+def _served(row: Row) -> ServedDay:
+    day, values = row["prediction_date"], row["predicted_values"]
+    return ServedDay(
+        date=day,
+        weekday=f"{date.fromisoformat(day):%A}",
+        yhat=values["yhat"],
+        yhat_lower=values["yhat_lower"],
+        yhat_upper=values["yhat_upper"],
+    )
+
+
+def _total(days: list[ServedDay], n: int) -> float:
+    return round(sum(day["yhat"] for day in days[:n]), 2)
+
+
+def _anomalies(predictions: list[Row]) -> list[dict[str, Any]]:
+    flagged = [row for row in predictions if row["prediction_type"] == "sales_anomaly"]
+    return [
+        {"date": row["prediction_date"], "y": row["predicted_values"]["y"], "score": row["predicted_values"]["score"]}
+        for row in flagged
+        if row["predicted_values"]["is_anomaly"]
+    ]

@@ -1,0 +1,130 @@
+"""Finding a tenant, and the published forecast as it is shown."""
+
+from collections.abc import Mapping
+from io import StringIO
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from app.cli.forecasts import print_forecast
+from app.errors import InvalidTenantId, NoSales, UnknownTenant
+from app.services.serving import confidence_in_words, current_forecast
+from app.services.tenants import Tenant, TenantDirectory
+from app.tenancy import parse_tenant_id
+
+BAKERY = Tenant(parse_tenant_id("bakery"), "bakery", "EUR", "Europe/Madrid")
+SOL = Tenant(parse_tenant_id("6ba7b810-9dad-11d1-80b4-00c04fd430c8"), "Panadería Sol", "EUR", "Europe/Madrid")
+TWIN = Tenant(parse_tenant_id("6ba7b811-9dad-11d1-80b4-00c04fd430c8"), "PANADERÍA SOL", "EUR", "Europe/Madrid")
+
+
+class OneAnswer:
+    """A gateway that answers every call with one value."""
+
+    name = "fake"
+
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+
+    def call(self, function: str, params: Mapping[str, object]) -> Any:
+        assert function == "ml_read_forecast"
+        return self.answer
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+def answer(**changes: Any) -> dict[str, Any]:
+    """Two forecast days after Friday the 20th, one from before, and two anomaly rows."""
+
+    def row(day: str, kind: str, values: dict[str, Any]) -> dict[str, Any]:
+        return {"prediction_date": day, "prediction_type": kind, "predicted_values": values, "confidence_score": 0.8}
+
+    def forecast(day: str, yhat: float) -> dict[str, Any]:
+        return row(day, "sales_forecast", {"yhat": yhat, "yhat_lower": yhat - 5, "yhat_upper": yhat + 5})
+
+    return {
+        "current": {"as_of": "2026-11-20", "run_id": "r", "model_version": "20261120.3"},
+        "predictions": [
+            row("2026-11-02", "sales_anomaly", {"y": 900.0, "score": 6.1, "is_anomaly": True}),
+            row("2026-11-03", "sales_anomaly", {"y": 10.0, "score": 0.1, "is_anomaly": False}),
+            forecast("2026-11-20", 77.0),
+            forecast("2026-11-21", 1200.0),
+            forecast("2026-11-22", 0.25),
+        ],
+        "report": {
+            "interval_level": 0.8,
+            "reason": "The blend was best.",
+            "chosen": "blend",
+            "notes": ["[b]young[/b]"],
+        },
+        **changes,
+    }
+
+
+@pytest.mark.parametrize("text", ["bakery", " bakery ", "BAKERY", str(BAKERY.tenant_id)])
+def test_a_tenant_is_found_by_id_and_by_name_in_any_case(text: str) -> None:
+    assert TenantDirectory([BAKERY, SOL]).find(text) == BAKERY
+
+
+def test_a_name_that_the_product_gave_a_uuid_is_found() -> None:
+    assert TenantDirectory([BAKERY, SOL]).find("panadería sol") == SOL
+
+
+def test_a_name_that_two_tenants_have_asks_for_the_id() -> None:
+    with pytest.raises(UnknownTenant, match=str(SOL.tenant_id)):
+        TenantDirectory([SOL, TWIN]).find("panadería sol")
+
+
+def test_an_unknown_name_is_told_with_the_nearest_one() -> None:
+    with pytest.raises(UnknownTenant, match="for instance: bakery"):
+        TenantDirectory([SOL, BAKERY]).find("bakry")
+    with pytest.raises(UnknownTenant, match="import"):
+        TenantDirectory([]).find("bakery")
+    with pytest.raises(InvalidTenantId):
+        TenantDirectory([BAKERY]).find("\x00")
+
+
+def test_the_current_forecast_begins_after_the_last_known_day() -> None:
+    served = current_forecast(OneAnswer(answer()), BAKERY)
+
+    assert [(day["weekday"], day["date"]) for day in served["days"]] == [
+        ("Saturday", "2026-11-21"),
+        ("Sunday", "2026-11-22"),
+    ]
+    assert served["total_7"] == served["total_28"] == 1200.25
+    assert served["anomalies"] == [{"date": "2026-11-02", "y": 900.0, "score": 6.1}]
+    assert served["confidence"] == "high"
+
+
+def test_without_a_forecast_the_next_step_is_to_run_it() -> None:
+    with pytest.raises(NoSales, match=f"tenantcast run {BAKERY.tenant_id}"):
+        current_forecast(OneAnswer(answer(current=None, predictions=[], report=None)), BAKERY)
+
+
+def test_a_forecast_without_a_stored_report_is_still_served() -> None:
+    served = current_forecast(OneAnswer(answer(report=None)), BAKERY)
+
+    assert len(served["days"]) == 2
+    assert served["interval_level"] is None
+
+
+def test_confidence_has_four_words_that_never_rise_as_the_score_falls() -> None:
+    words = [confidence_in_words(score / 100) for score in range(101)]
+
+    assert list(dict.fromkeys(words)) == ["low: a rough guide", "fair", "good", "high"]
+
+
+def test_a_person_sees_days_range_totals_and_unusual_days() -> None:
+    buffer = StringIO()
+    served = current_forecast(OneAnswer(answer()), BAKERY)
+
+    print_forecast(Console(file=buffer, width=120, markup=False, highlight=False), served, days=1)
+
+    shown = buffer.getvalue()
+    assert "daily sales in EUR" in shown
+    assert "likely range (80%)" in shown
+    assert "1,195 - 1,205" in shown
+    assert "2026-11-22" not in shown  # only the first day was asked for
+    assert "Unusual days lately: 2026-11-02 (900.00)." in shown
+    assert "[b]young[/b]" in shown
