@@ -12,9 +12,14 @@ LOOK_BACK_DAYS = 90  # what is reported
 CONTEXT_DAYS = 364  # what it is compared with, at most
 MIN_DAYS = 28  # shorter histories have no normal yet
 HOLIDAY_LENIENCY = 2.0  # a known public holiday must surprise twice as much
-FOREST_THRESHOLD = 0.6  # of the isolation score in 0..1; ordinary days lie at or below 0.5
-FOREST_MIN_Z = 2.0  # an isolated day must also be a surprise to the model
+FOREST_THRESHOLD = 0.65  # of the isolation score in 0..1; ordinary days lie at or below 0.5
+FOREST_MIN_Z = 3.0  # an isolated day must also be a surprise to the model
 SEED = 20_240_229
+# The model knows the week already: what STL takes out of its residuals is slow drift. Shorter smoothers would follow
+# the noise, and make the rest look calm and every ordinary day odd.
+SEASONAL_SMOOTHER = 53  # periods, odd
+TREND_PERIODS = 8
+MIN_STL_PERIODS = 12  # with fewer, a single odd day bends the smoothers, and hides itself
 
 
 def find_anomalies(
@@ -32,11 +37,11 @@ def find_anomalies(
 
     Returns
     -------
-    tuple of Anomaly : empty below 28 days (or two STL periods) of history
+    tuple of Anomaly : empty below 28 days of history
     """
-    if len(series) < max(MIN_DAYS, 2 * settings.stl_period):
+    if len(series) < MIN_DAYS:
         return ()
-    n = min(len(series), max(CONTEXT_DAYS, 2 * settings.stl_period))
+    n = min(len(series), max(CONTEXT_DAYS, MIN_STL_PERIODS * settings.stl_period))
     recent = series.tail(n)
     judged = np.isfinite(expected[-n:]) & ~closed[-n:]
     if not judged.any():
@@ -71,6 +76,8 @@ def _stl_residuals(
 ) -> tuple[FloatArray, BoolArray]:
     """Robust z of what STL leaves of the model's residuals, and where it reaches `ML_STL_ZTHRESH`.
 
+    Below 12 periods the residuals are judged as they are.
+
     References
     ----------
     Cleveland, Cleveland, McRae & Terpenning (1990), Journal of Official Statistics 6(1), 3-73.
@@ -79,8 +86,18 @@ def _stl_residuals(
 
     size = float(np.abs(surprise).max())
     remainder = surprise
-    if size > 0:  # scaled, for STL's weights divide by residuals
-        remainder = size * np.asarray(STL(surprise / size, period=settings.stl_period, robust=True).fit().resid)
+    if (
+        size > 0 and len(series) >= MIN_STL_PERIODS * settings.stl_period
+    ):  # scaled, for STL's weights divide by residuals
+        smooth = STL(
+            surprise / size,
+            period=settings.stl_period,
+            seasonal=SEASONAL_SMOOTHER,
+            trend=_odd(TREND_PERIODS * settings.stl_period),
+            robust=True,
+            trend_jump=SEASON,
+        )
+        remainder = size * np.asarray(smooth.fit().resid)
     score = robust_z(remainder, judged, _noise_floor(series))
     return score, np.abs(score) >= settings.stl_zthresh
 
@@ -114,6 +131,10 @@ def _weekday_features(series: DailySeries, score: FloatArray) -> FloatArray:
     scale = max(float(np.abs(away).mean()), 1e-12)
     angle = 2.0 * np.pi * series.weekdays / SEASON
     return np.column_stack([score, away / scale, (series.y - week_before) / scale, np.sin(angle), np.cos(angle)])
+
+
+def _odd(n: int) -> int:
+    return n + 1 - n % 2
 
 
 def _noise_floor(series: DailySeries) -> float:

@@ -1,9 +1,9 @@
 """Rolling-origin cross-validation: every candidate forecasts the same past days, knowing only what was known then."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -58,6 +58,14 @@ class CrossValidation:
     def scored(self) -> tuple[CandidateRun, ...]:
         """The candidates that gave a sound forecast on every fold."""
         return tuple(run for run in self.runs if run.status == "scored")
+
+    def without(self, failures: Mapping[str, str]) -> "CrossValidation":
+        """The same with some candidates marked as failed, each with its reason."""
+        runs = (
+            replace(run, status="failed", reason=failures[run.name]) if run.name in failures else run
+            for run in self.runs
+        )
+        return replace(self, runs=tuple(runs))
 
     def fold_metric(self, forecasts: FloatArray, metric: str) -> FloatArray:
         """A metric of `METRICS` on each fold, shape (n_folds,); nan where it is undefined."""

@@ -66,11 +66,15 @@ class _Choice:
     """The fitted members of the forecast and how they were chosen."""
 
     members: tuple[Member, ...]
+    selection: Selection | None  # None: by rule, without a comparison
     weights: dict[str, float]
     chosen: str
-    level: Literal["blend", "single", "fallback"]
     reason: str
-    selection: Selection | None
+
+    @property
+    def level(self) -> Literal["blend", "single", "fallback"]:
+        """How far down the ladder."""
+        return self.selection.level if self.selection else "fallback"
 
 
 class BusinessMLEngine:
@@ -103,15 +107,14 @@ class BusinessMLEngine:
         task = self._prepare(series, calendar)
         with task.stage("compare"):
             validation = cross_validate(task.series, task.calendar, task.candidates, self._settings, task.adjust)
-            selection = select(validation, self._settings.cv_primary_metric, best_only=self._settings.select_best)
         with task.stage("fit"):
-            choice, failures = self._fit(task, selection)
+            choice, validation = self._fit(task, validation)
         with task.stage("intervals"):
             forecast = self._with_bands(task, choice, validation)
         with task.stage("anomalies"):
             anomalies = self._anomalies(task, choice)
         metrics = validation.metrics(choice.selection.out_of_fold) if choice.selection else {}
-        scores = self._scores(task, validation, choice, failures)
+        scores = self._scores(task, validation, choice)
         return EngineResult(
             as_of=task.series.end,
             forecast=forecast,
@@ -154,31 +157,30 @@ class BusinessMLEngine:
             notes.append(f"{error.message} The forecast was made without public holidays. {error.next_step}".strip())
             return ""
 
-    def _fit(self, task: _Task, selection: Selection | None) -> tuple[_Choice, dict[str, str]]:
-        """Fit the members on all days. A member that fails now is dropped, and the others share its weight."""
-        failures: dict[str, str] = {}
-        members: list[Member] = []
+    def _fit(self, task: _Task, validation: CrossValidation) -> tuple[_Choice, CrossValidation]:
+        """Choose and fit on all days. What fails now is taken out of the comparison, and the choice is made again."""
         by_name = {candidate.name: candidate for candidate in task.candidates}
-        for name in selection.weights if selection else ():
-            try:
-                members.append(fit_member(by_name[name], task.series, task.calendar, self._settings))
-            except (CandidateFailed, CandidateUnavailable) as error:
-                failures[name] = error.message
-                task.notes.append(f"{name} failed on the whole history and was left out of the forecast.")
-        if selection is None or not members:
-            return self._fall_back(task, selection), failures
-        total = sum(selection.weights[member.name] for member in members)
-        weights = {member.name: selection.weights[member.name] / total for member in members}
-        blended = len(members) > 1
-        chosen = "blend" if blended else members[0].name
-        level: Literal["blend", "single"] = "blend" if blended else "single"
-        return _Choice(tuple(members), weights, chosen, level, selection.reason, selection), failures
+        fitted: dict[str, Member] = {}
+        while True:
+            selection = select(validation, self._settings.cv_primary_metric, best_only=self._settings.select_best)
+            if selection is None:
+                return self._fall_back(task, validation), validation
+            failures: dict[str, str] = {}
+            for name in selection.weights.keys() - fitted.keys():
+                try:
+                    fitted[name] = fit_member(by_name[name], task.series, task.calendar, self._settings)
+                except (CandidateFailed, CandidateUnavailable) as error:
+                    failures[name] = error.message
+            if not failures:
+                members = tuple(fitted[name] for name in selection.weights)
+                return _Choice(members, selection, selection.weights, selection.chosen, selection.reason), validation
+            validation = validation.without(failures)
 
-    def _fall_back(self, task: _Task, selection: Selection | None) -> _Choice:
+    def _fall_back(self, task: _Task, validation: CrossValidation) -> _Choice:
         member, reason = fallback(self._registry, task.series, task.calendar, self._settings)
-        if selection is not None:
-            reason = f"Every chosen method failed on the whole history: {member.name} instead."
-        return _Choice((member,), {member.name: 1.0}, member.name, "fallback", reason, None)
+        if any(run.status == "failed" for run in validation.runs):
+            reason = f"No method could be used: {member.name} by rule."
+        return _Choice((member,), None, {member.name: 1.0}, member.name, reason)
 
     def _with_bands(self, task: _Task, choice: _Choice, validation: CrossValidation) -> Forecast:
         horizon, start = self._settings.horizon_days, _day_after(task.series)
@@ -218,19 +220,14 @@ class BusinessMLEngine:
             replace(day, y=_round(day.y), expected=_round(day.expected), score=_round(day.score)) for day in found
         )
 
-    def _scores(
-        self, task: _Task, validation: CrossValidation, choice: _Choice, failures: dict[str, str]
-    ) -> tuple[CandidateScore, ...]:
+    def _scores(self, task: _Task, validation: CrossValidation, choice: _Choice) -> tuple[CandidateScore, ...]:
         rows = []
         for run in validation.runs:
-            reason = failures.get(run.name, run.reason)
             if run.status == "failed":
                 task.notes.append(f"{run.name} failed and took no part.")
             metrics = _rounded_dict(validation.metrics(run.forecasts)) if run.status == "scored" else {}
-            status = "failed" if run.name in failures else run.status
             weight = round(choice.weights.get(run.name, 0.0), SIGNIFICANT_DIGITS)
-            shown = {} if status == "failed" else metrics
-            rows.append(CandidateScore(run.name, status, reason, shown, weight, run.seconds))
+            rows.append(CandidateScore(run.name, run.status, run.reason, metrics, weight, run.seconds))
         return tuple(rows)
 
 

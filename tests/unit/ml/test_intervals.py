@@ -1,5 +1,7 @@
 """Conformal bounds by hand, and their coverage on data with known quantiles."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -7,10 +9,8 @@ from app.errors import InvalidSeries
 from app.services.ml.intervals import ResidualPool, naive_pool
 from tests.factories import series_of, weekly_series
 
-MONDAYS = np.zeros(9, dtype=np.int64)
 
-
-def pool_of(residuals, weekdays=None, tested=28):
+def pool_of(residuals: Any, weekdays: Any = None, tested: int = 28) -> ResidualPool:
     residuals = np.asarray(residuals, dtype=float)
     return ResidualPool.of(residuals, np.zeros(residuals.size, np.int64) if weekdays is None else weekdays, tested)
 

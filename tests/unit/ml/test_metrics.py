@@ -2,6 +2,8 @@
 
 import importlib
 import warnings
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,6 +11,7 @@ import pytest
 
 from app.errors import InvalidSeries
 from app.services.ml import metrics as m
+from app.services.ml.series import FloatArray
 
 ACTUAL = np.array([10.0, 20.0, 0.0, 40.0])
 FORECAST = np.array([12.0, 15.0, 5.0, 38.0])
@@ -56,14 +59,14 @@ def test_scaled_quantile_loss_matches_a_calculation_by_hand():
     assert loss == pytest.approx(2 * (0.1 * 2 + 0.5 * 1 + 0.1 * 2) / 3 / (4 / 7))
 
 
-def _losses():
+def _losses() -> ModuleType:
     """Their module; compiling it warns about an escape sequence of theirs."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return importlib.import_module("utilsforecast.losses")
 
 
-def _theirs(name, **options):
+def _theirs(name: str, **options: Any) -> tuple[float, FloatArray, FloatArray, FloatArray]:
     cutoff = pd.Timestamp("2024-03-01")
     rng = np.random.default_rng(5)
     history, actual = rng.gamma(3, 10, 60), rng.gamma(3, 10, 28)

@@ -1,16 +1,22 @@
 """Weights from fold errors, the floor, ties, and honest out-of-fold blends."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import pytest
 
 from app.services.ml.backtest import CandidateRun, CrossValidation, Fold
-from app.services.ml.selection import best_weights, blend_weights, select
+from app.services.ml.selection import Selection, best_weights, blend_weights, select
+from app.services.ml.series import DailySeries
 from tests.factories import series_of, weekly_series
 
 HORIZON = 4
 
 
-def validation_with(offsets, n_folds=3, history=None):
+def validation_with(
+    offsets: Mapping[str, Any], n_folds: int = 3, history: DailySeries | None = None
+) -> CrossValidation:
     """Candidates whose forecast is off by a constant per fold: ``offsets`` maps a name to one number per fold."""
     series = history or weekly_series(40, noise=0.2)
     folds = tuple(Fold(len(series) - HORIZON * left, HORIZON) for left in range(n_folds, 0, -1))
@@ -20,6 +26,12 @@ def validation_with(offsets, n_folds=3, history=None):
         for name, errors in offsets.items()
     )
     return CrossValidation(series, folds, actual, runs)
+
+
+def chosen_from(validation: CrossValidation, metric: str, *, best_only: bool = False) -> Selection:
+    found = select(validation, metric, best_only=best_only)
+    assert found is not None
+    return found
 
 
 def test_weights_are_the_fifth_power_of_inverse_errors():
@@ -57,7 +69,7 @@ def test_tiny_weights_are_dropped():
 
 
 def test_errors_of_opposite_sign_make_a_blend_better_than_both():
-    selection = select(validation_with({"snaive": [3, 3, 3], "a": [1, 1, 1], "b": [-1.0, -1.1, -1.0]}), "mae")
+    selection = chosen_from(validation_with({"snaive": [3, 3, 3], "a": [1, 1, 1], "b": [-1.0, -1.1, -1.0]}), "mae")
 
     assert selection.chosen == "blend"
     assert selection.level == "blend"
@@ -69,7 +81,7 @@ def test_the_seasonal_naive_is_the_floor():
     # Each of the others is good where the weights cannot know it: their honest blend is worse than the floor.
     offsets = {"snaive": [1.1, 1.1, 1.1], "a": [0.1, 2.0, 1.0], "b": [2.0, 0.1, 1.2]}
 
-    selection = select(validation_with(offsets), "mae", best_only=True)
+    selection = chosen_from(validation_with(offsets), "mae", best_only=True)
 
     assert selection.chosen == "snaive"
     assert selection.weights == {"snaive": 1.0}
@@ -83,14 +95,14 @@ def test_the_choice_is_never_worse_than_seasonal_naive_on_the_folds(best_only):
         offsets = {name: rng.normal(0, 1, 3) for name in ("naive", "snaive", "c", "d")}
         validation = validation_with(offsets)
 
-        selection = select(validation, "mae", best_only=best_only)
+        selection = chosen_from(validation, "mae", best_only=best_only)
 
         reached = validation.fold_metric(selection.out_of_fold, "mae").mean()
         assert reached <= np.abs(offsets["snaive"]).mean() + 1e-9
 
 
 def test_select_best_takes_the_smallest_mean_error():
-    selection = select(
+    selection = chosen_from(
         validation_with({"snaive": [3, 3, 3], "a": [1, 1, 1], "b": [0.9, 0.9, 0.9]}), "mae", best_only=True
     )
 
@@ -101,8 +113,8 @@ def test_the_metric_decides_which_is_best():
     steady, spiky = [1.0, 1.0, 1.0], [0.0, 0.0, 2.7]
     series = series_of([100.0] * 28 + [10.0] * 8 + [1000.0] * 4)  # the spiky one errs where sales are large
 
-    by_mae = select(validation_with({"steady": steady, "spiky": spiky}, history=series), "mae", best_only=True)
-    by_smape = select(
+    by_mae = chosen_from(validation_with({"steady": steady, "spiky": spiky}, history=series), "mae", best_only=True)
+    by_smape = chosen_from(
         validation_with({"steady": [1.0, 1.0, 1.0], "large": [1.5, 0.0, 2.0]}, history=series), "smape", best_only=True
     )
 
@@ -113,7 +125,7 @@ def test_the_metric_decides_which_is_best():
 def test_residuals_come_from_weights_that_never_saw_their_fold():
     validation = validation_with({"a": [1.0, 5.0, 1.0], "b": [2.0, 1.0, 2.0]})
 
-    selection = select(validation, "mae", best_only=True)
+    selection = chosen_from(validation, "mae", best_only=True)
 
     # Fold 2 is blended by folds 1 and 3, where a is better, although b is better on fold 2 itself.
     np.testing.assert_allclose(selection.out_of_fold[1] - validation.actual[1], 5.0)
@@ -124,7 +136,7 @@ def test_residuals_come_from_weights_that_never_saw_their_fold():
 def test_with_one_fold_its_own_weights_are_used():
     validation = validation_with({"a": [1.0], "b": [2.0]}, n_folds=1)
 
-    selection = select(validation, "mae")
+    selection = chosen_from(validation, "mae")
 
     np.testing.assert_allclose(selection.out_of_fold - validation.actual, 1.0)
 
@@ -132,7 +144,9 @@ def test_with_one_fold_its_own_weights_are_used():
 def test_an_undefined_metric_falls_back_to_the_mean_absolute_error():
     repeating = weekly_series(40)  # MASE has no scale
 
-    selection = select(validation_with({"a": [2.0] * 3, "b": [1.0] * 3}, history=repeating), "mase", best_only=True)
+    selection = chosen_from(
+        validation_with({"a": [2.0] * 3, "b": [1.0] * 3}, history=repeating), "mase", best_only=True
+    )
 
     assert selection.weights == {"b": 1.0}
     assert "MAE" in selection.reason
