@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import date
 from typing import TYPE_CHECKING, cast
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import httpx
@@ -123,10 +124,11 @@ def _credentials(settings: Settings) -> tuple[str, str]:
 
 def _is_web_address(url: str) -> bool:
     try:
-        parsed = httpx.URL(url)
-    except httpx.InvalidURL:
+        httpx.URL(url)
+        parsed = urlsplit(url)
+        return parsed.scheme in ("http", "https") and bool(parsed.hostname) and parsed.port != 0
+    except (httpx.InvalidURL, ValueError):
         return False
-    return parsed.scheme in ("http", "https") and bool(parsed.host)
 
 
 def _may_repeat(state: RetryCallState) -> bool:
