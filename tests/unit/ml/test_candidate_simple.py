@@ -73,3 +73,13 @@ def test_weekday_mean_leaves_announced_closures_out():
     model = WeekdayMean().fit(DailySeries(START, y), closures(14))
 
     assert model.predict(7).tolist() == pytest.approx([6.0] * 7)
+
+
+def test_weekday_mean_leaves_out_a_zero_that_is_odd_whether_or_not_it_was_a_holiday():
+    y = np.full(70, 6.0)
+    y[56] = 0.0  # Monday 2022-12-26, a public holiday in Germany
+
+    for calendar in (Calendar(), Calendar("DE")):
+        model = WeekdayMean().fit(DailySeries(date(2022, 10, 31), y), calendar)
+
+        assert model.predict(7).tolist() == [6.0] * 7

@@ -170,14 +170,16 @@ def odd_zeros(sales: FloatArray) -> BoolArray:
     return flags if flags.mean() <= ODD_SHARE else np.zeros_like(flags)
 
 
-def telling_sales(series: DailySeries, calendar: Calendar) -> FloatArray:
-    """`known_sales` with nan also on odd zeros that no known holiday explains, shape (n_days,).
+def telling_sales(series: DailySeries, calendar: Calendar, *, knows_holidays: bool) -> FloatArray:
+    """`known_sales` with nan also on odd zeros, shape (n_days,): they say nothing about the next such weekday.
 
-    Such a day says nothing about the next one of its weekday. When no day would be left, the sales as they are.
+    A method that ``knows_holidays`` keeps the zeros that a public holiday explains: it learns from them. When no day
+    would be left, the sales as they are.
     """
-    known = known_sales(series, calendar)
-    odd = odd_zeros(series.y) & ~calendar.holidays(series.start, len(series))
-    telling = np.where(odd, np.nan, known)
+    odd = odd_zeros(series.y)
+    if knows_holidays:
+        odd &= ~calendar.holidays(series.start, len(series))
+    telling = np.where(odd, np.nan, known_sales(series, calendar))
     return series.y if np.isnan(telling).all() else telling
 
 

@@ -89,7 +89,7 @@ class Prophet(Candidate):
         return cls(settings.seasonality_mode)
 
     def _estimate(self, series: DailySeries, calendar: Calendar) -> None:
-        known = telling_sales(series, calendar)
+        known = telling_sales(series, calendar, knows_holidays=True)
         names, values = known_ahead(calendar, series.start, len(series))
         values = values * ~np.isnan(known)[:, None]
         regressors = tuple(names[i] for i in independent_columns(values))
@@ -130,7 +130,7 @@ class Prophet(Candidate):
         super().anchor(series, calendar)
         recent = series.tail(ANCHOR_DAYS)
         trend, factor, added = self._components(recent.start, len(recent), calendar)
-        residuals = telling_sales(series, calendar)[-len(recent) :] - trend * factor - added
+        residuals = telling_sales(series, calendar, knows_holidays=True)[-len(recent) :] - trend * factor - added
         telling = ~np.isnan(residuals) & (factor > LEAST_FACTOR)
         self._shift = float(np.median(residuals[telling] / factor[telling])) if telling.any() else 0.0
 

@@ -31,7 +31,7 @@ class WeekdayMean(Candidate):
 
     def _means(self, series: DailySeries, calendar: Calendar) -> FloatArray:
         """Mean of each week and the `weeks` - 1 before it, shape (n_weeks, 7); nan where none of them is known."""
-        weeks = by_week(telling_sales(series, calendar))
+        weeks = by_week(telling_sales(series, calendar, knows_holidays=False))
         padded = np.vstack([np.full((self.weeks - 1, SEASON), np.nan), weeks])
         windows = np.lib.stride_tricks.sliding_window_view(padded, self.weeks, axis=0)
         count = (~np.isnan(windows)).sum(axis=-1)

@@ -113,7 +113,7 @@ class XGBoost(Candidate):
 
 def _training_days(series: DailySeries, calendar: Calendar) -> BoolArray:
     """Shape (n_days,): days with all means behind them, without closures and without zeros that nothing explains."""
-    telling = ~np.isnan(telling_sales(series, calendar))
+    telling = ~np.isnan(telling_sales(series, calendar, knows_holidays=True))
     telling[: lags.FIRST_ROW] = False
     if not telling.any():
         telling[lags.FIRST_ROW :] = True
