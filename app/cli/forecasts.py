@@ -154,7 +154,9 @@ def _sentences(forecast: "ServedForecast") -> list[str]:
         if horizon >= n
     ]
     lines = [f"In all: {', '.join(totals)}."] if totals else []
-    lines.append(f"How sure: {forecast['confidence']} ({forecast['confidence_score']:.2f}). {forecast['reason']}")
+    lines.append(
+        f"How sure: {forecast['confidence']} ({round(100 * forecast['confidence_score'])} of 100). {forecast['reason']}"
+    )
     unusual = forecast["anomalies"][-RECENT_ANOMALIES:]
     lines.append(
         "Unusual days lately: "

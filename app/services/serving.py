@@ -6,6 +6,8 @@ from typing import Any, TypedDict
 from app.db.gateway import Gateway
 from app.db.store import Row, TenantStore
 from app.errors import NoSales
+from app.services.report.view import sure_key
+from app.services.report.words import say
 from app.services.tenants import Tenant
 
 WEEK, FOUR_WEEKS = 7, 28  # days that totals are given for
@@ -34,7 +36,7 @@ class ServedForecast(TypedDict):
     total_28: float
     interval_level: float | None
     confidence_score: float
-    confidence: str
+    confidence: str  # the score in the report's words
     anomalies: list[dict[str, Any]]  # {date, y, score}, oldest first
     chosen: str
     reason: str
@@ -73,7 +75,7 @@ def current_forecast(gateway: Gateway, tenant: Tenant) -> ServedForecast:
         total_28=_total(days, FOUR_WEEKS),
         interval_level=report.get("interval_level"),
         confidence_score=score,
-        confidence=confidence_in_words(score),
+        confidence=say("en", sure_key(score)),
         anomalies=_anomalies(read["predictions"]),
         chosen=str(report.get("chosen", "")),
         reason=str(report.get("reason", "")),
@@ -81,17 +83,6 @@ def current_forecast(gateway: Gateway, tenant: Tenant) -> ServedForecast:
         run_id=str(current["run_id"]),
         model_version=str(current["model_version"]),
     )
-
-
-def confidence_in_words(score: float) -> str:
-    """How sure a forecast is, for somebody who does not read scores; ``score`` in 0..1."""
-    if score >= 0.75:  # noqa: PLR2004 - four steps that a person can tell apart
-        return "high"
-    if score >= 0.5:  # noqa: PLR2004
-        return "good"
-    if score >= 0.25:  # noqa: PLR2004
-        return "fair"
-    return "low: a rough guide"
 
 
 def _served(row: Row) -> ServedDay:

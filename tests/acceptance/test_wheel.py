@@ -81,6 +81,20 @@ def test_the_installed_command_migrates_in_an_empty_directory(shell: Shell) -> N
     assert shell.json("db", "uninstall", "--yes") == {"uninstalled": True}
 
 
+def test_the_installed_demo_runs_in_an_empty_directory_and_leaves_nothing_running(shell: Shell) -> None:
+    result = shell.json("demo", ML_MODEL_CANDIDATES="naive,snaive,weekday_mean")
+
+    page = Path(result["page"])
+    assert len(result["shops"]) == 12
+    assert not result["counts"].get("failed")
+    assert page.is_relative_to(shell.directory / ".tenantcast" / "demo")
+    assert "</html>" in page.read_text(encoding="utf-8")
+    assert shell.json("db", "stop", TENANTCAST_HOME=".tenantcast/demo") == {
+        "stopped": False,
+        "home": ".tenantcast/demo",
+    }
+
+
 def test_a_product_with_an_app_package_of_its_own_is_told_so(shell: Shell) -> None:
     (shell.directory / "app").mkdir()
     (shell.directory / "app" / "__init__.py").write_text("raise SystemExit('imported')\n", encoding="utf-8")

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from app.cli.forecasts import print_forecast
 from app.errors import InvalidTenantId, NoSales, UnknownTenant
-from app.services.serving import confidence_in_words, current_forecast
+from app.services.serving import current_forecast
 from app.services.tenants import Tenant, TenantDirectory
 from app.tenancy import parse_tenant_id
 
@@ -94,7 +94,7 @@ def test_the_current_forecast_begins_after_the_last_known_day() -> None:
     ]
     assert served["total_7"] == served["total_28"] == 1200.25
     assert served["anomalies"] == [{"date": "2026-11-02", "y": 900.0, "score": 6.1}]
-    assert served["confidence"] == "high"
+    assert served["confidence"] == "quite sure"
 
 
 def test_without_a_forecast_the_next_step_is_to_run_it() -> None:
@@ -107,12 +107,6 @@ def test_a_forecast_without_a_stored_report_is_still_served() -> None:
 
     assert len(served["days"]) == 2
     assert served["interval_level"] is None
-
-
-def test_confidence_has_four_words_that_never_rise_as_the_score_falls() -> None:
-    words = [confidence_in_words(score / 100) for score in range(101)]
-
-    assert list(dict.fromkeys(words)) == ["low: a rough guide", "fair", "good", "high"]
 
 
 def test_a_person_sees_days_range_totals_and_unusual_days() -> None:
