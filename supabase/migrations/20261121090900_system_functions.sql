@@ -56,7 +56,7 @@ $$;
 comment on function tenantcast_internal.rough_size(uuid) is 'Roughly how many sales rows a tenant has, cheaply.';
 
 create function public.ml_start_run(
-  p_kind text, p_slot timestamptz, p_params jsonb, p_code_version text, p_tenant_ids jsonb default null
+  p_kind text, p_params jsonb, p_code_version text, p_slot timestamptz default null, p_tenant_ids jsonb default null
 ) returns jsonb
 language plpgsql security invoker set search_path = '' set role = tenantcast_system set statement_timeout = '120s'
 as $$
@@ -95,7 +95,7 @@ begin
   );
 end;
 $$;
-comment on function public.ml_start_run(text, timestamptz, jsonb, text, jsonb) is
+comment on function public.ml_start_run(text, jsonb, text, timestamptz, jsonb) is
   'A run over the given tenants, or all active ones; the second call for one (kind, slot) gives the first one''s run.';
 
 create function public.ml_pending_items(p_run_id uuid, p_limit int) returns jsonb
@@ -214,7 +214,7 @@ grant execute on function
   tenantcast_internal.run_json(public.ml_run)
 to tenantcast_system;
 call tenantcast_internal.expose_function('public.ml_list_tenants(uuid, int)');
-call tenantcast_internal.expose_function('public.ml_start_run(text, timestamptz, jsonb, text, jsonb)');
+call tenantcast_internal.expose_function('public.ml_start_run(text, jsonb, text, timestamptz, jsonb)');
 call tenantcast_internal.expose_function('public.ml_pending_items(uuid, int)');
 call tenantcast_internal.expose_function('public.ml_finish_run(uuid)');
 call tenantcast_internal.expose_function('public.ml_list_runs(int)');

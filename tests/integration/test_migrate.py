@@ -216,6 +216,27 @@ def test_a_login_that_is_no_superuser_can_migrate_and_work(bare_server: Postgres
     assert checked["lint"] == []
 
 
+def test_another_login_works_as_a_member_of_our_two_roles_and_sees_no_table(bare_server: PostgresServer) -> None:
+    url = bare_server.create_database("shared")
+    migrate(url, examples=True)
+    with psycopg.connect(url) as connection:
+        connection.execute("create role worker_login login")
+        connection.execute("grant tenantcast_worker, tenantcast_system to worker_login")
+
+    gateway = PostgresGateway(bare_server.url("shared", user="worker_login"))
+    started = gateway.call("ml_start_run", {"p_kind": "retrain", "p_params": {}, "p_code_version": "1"})
+    read = gateway.call("ml_read_forecast", {"p_tenant_id": SHOP})
+    gateway.close()
+
+    assert isinstance(started, dict)
+    assert started["items"] == 0
+    assert isinstance(read, dict)
+    assert read["predictions"] == []
+    denied = pytest.raises(psycopg.errors.InsufficientPrivilege)
+    with psycopg.connect(bare_server.url("shared", user="worker_login")) as connection, denied:
+        connection.execute("select * from public.ventas")
+
+
 def test_uninstall_wants_a_yes(database_url: str) -> None:
     before = objects(database_url)
 
