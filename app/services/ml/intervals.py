@@ -24,12 +24,17 @@ class ResidualPool:
     residuals: FloatArray
     weekdays: npt.NDArray[np.int64]
     tested_horizon: int  # days ahead that the residuals cover; beyond it bounds widen
+    shrinkage: float  # of the widths, in 0..1
     _scaled: FloatArray
     _sizes: FloatArray
 
     @classmethod
-    def of(cls, residuals: FloatArray, weekdays: npt.NDArray[np.int64], tested_horizon: int) -> "ResidualPool":
+    def of(
+        cls, residuals: FloatArray, weekdays: npt.NDArray[np.int64], tested_horizon: int, shrinkage: float = 1.0
+    ) -> "ResidualPool":
         """Pool residuals of any number of folds.
+
+        ``shrinkage`` is below 1 when the forecast is known to be better than what the residuals come from.
 
         Raises
         ------
@@ -39,7 +44,7 @@ class ResidualPool:
             raise InvalidSeries("Intervals need at least one finite residual, each with its weekday.")
         sizes = _weekday_sizes(np.abs(residuals), weekdays)
         scaled = np.divide(residuals, sizes[weekdays], out=np.zeros_like(residuals), where=sizes[weekdays] > 0)
-        return cls(residuals, weekdays, tested_horizon, np.sort(scaled), sizes)
+        return cls(residuals, weekdays, tested_horizon, shrinkage, np.sort(scaled), sizes)
 
     def bounds(
         self, forecast: FloatArray, weekdays: npt.NDArray[np.int64], level: float
@@ -63,7 +68,7 @@ class ResidualPool:
         symmetric = _upper_quantile(np.sort(np.abs(self._scaled)), level)
         above = (max(_upper_quantile(self._scaled, tail), 0.0) + symmetric) / 2.0
         below = (max(_upper_quantile(-self._scaled[::-1], tail), 0.0) + symmetric) / 2.0
-        width = self._sizes[weekdays] * _growth(forecast.size, self.tested_horizon)
+        width = self.shrinkage * self._sizes[weekdays] * _growth(forecast.size, self.tested_horizon)
         return forecast - below * width, forecast + above * width
 
 

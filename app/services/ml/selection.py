@@ -127,7 +127,9 @@ def _errors_of(validation: CrossValidation, forecasts: FloatArray, metric: str) 
 
 def _repeats(errors: FloatArray) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
     """True for a candidate whose errors equal those of a simpler one, fold by fold."""
-    return np.array([any(np.allclose(errors[i], errors[j], rtol=1e-9) for j in range(i)) for i in range(len(errors))])
+    return np.array(
+        [any(np.allclose(errors[i], errors[j], rtol=1e-9, atol=0) for j in range(i)) for i in range(len(errors))]
+    )
 
 
 def _described(

@@ -115,6 +115,14 @@ def test_days_beyond_the_tested_horizon_get_wider_bounds():
     assert width[62] == pytest.approx(2 * width[0])  # never more than double
 
 
+def test_shrinkage_narrows_the_bounds_around_the_forecast():
+    residuals, weekdays = np.array([-4.0, -3, -2, -1, 0, 1, 2, 3, 4]), np.zeros(9, dtype=np.int64)
+
+    lower, upper = ResidualPool.of(residuals, weekdays, 28, 0.5).bounds(np.array([100.0]), np.array([0]), 0.8)
+
+    np.testing.assert_allclose([lower[0], upper[0]], [98, 102])
+
+
 def test_a_pool_refuses_what_is_no_residual():
     for residuals in ([], [np.nan], [np.inf]):
         with pytest.raises(InvalidSeries):

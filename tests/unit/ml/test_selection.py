@@ -55,6 +55,13 @@ def test_of_equal_candidates_only_the_simplest_counts():
     assert best_weights(np.array([[2.0], [1.0], [1.0]])).tolist() == [0, 1, 0]
 
 
+@pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
+def test_weights_do_not_depend_on_the_unit_of_the_errors(scale):
+    errors = np.array([[1.5, 1.5], [1.0, 1.1], [1.1, 1.0]])
+
+    np.testing.assert_allclose(blend_weights(errors * scale), [0, 0.5, 0.5])
+
+
 def test_a_candidate_without_error_stands_alone():
     assert blend_weights(np.array([[1.0, 1.0], [0.0, 0.0], [0.0, 0.0]])).tolist() == [0, 1, 0]
 
