@@ -144,7 +144,7 @@ def _connected(url: str) -> Iterator[psycopg.Connection[Any]]:
     try:
         connection = psycopg.connect(url, autocommit=True, connect_timeout=5, prepare_threshold=None)
     except psycopg.Error as error:
-        raise connection_error(error) from error
+        raise connection_error(error) from None
     with connection:
         if connection.info.server_version < OLDEST_SERVER:
             raise MigrationRefused(
@@ -160,13 +160,13 @@ def _refusals(what: str) -> Iterator[None]:
     try:
         yield
     except psycopg.OperationalError as error:
-        raise connection_error(error) from error
+        raise connection_error(error) from None
     except psycopg.Error as error:
         said = error.diag.message_primary or type(error).__name__
         raise MigrationRefused(
             f"{what}: {said} (SQLSTATE {error.sqlstate}).",
             next_step="Nothing of it was kept. Mend the cause (a name that is taken, a missing right), then try again.",
-        ) from error
+        ) from None
 
 
 def _prepare_history(connection: psycopg.Connection[Any]) -> None:

@@ -73,10 +73,10 @@ class PostgresGateway:
         try:
             with self._opened().connection() as connection:
                 return self._run(function, connection, statement, values)
-        except (PoolTimeout, PoolClosed) as error:
-            raise self._why_unreachable() from error
+        except (PoolTimeout, PoolClosed):
+            raise self._why_unreachable() from None
         except psycopg.Error as error:  # the commit, or giving the connection back
-            raise statement_error(function, error) from error
+            raise statement_error(function, error) from None
 
     def _run(
         self, function: str, connection: psycopg.Connection[Any], statement: sql.Composed, values: Mapping[str, object]
@@ -88,7 +88,7 @@ class PostgresGateway:
                 row = connection.execute(statement, values).fetchone()
                 return cast("Json", row[0]) if row else None
         except psycopg.Error as error:
-            raise statement_error(function, error) from error
+            raise statement_error(function, error) from None
         except (TypeError, ValueError) as error:
             raise QueryRefused(f"{function}: a parameter is not JSON: {error}.") from error
 
@@ -114,7 +114,7 @@ class PostgresGateway:
         try:
             psycopg.connect(self._url, **_CONNECTION).close()  # type: ignore[arg-type]
         except psycopg.Error as error:
-            raise connection_error(error) from error
+            raise connection_error(error) from None
 
     def _why_unreachable(self) -> TenantcastError:
         try:

@@ -1,7 +1,8 @@
 """What psycopg raises, in our own words: who has to do what, and never a row's value or a password.
 
 The server's primary message may quote a value ("invalid input syntax for type uuid: ..."), so only messages that our
-own SQL raises (SQLSTATE TC...) are passed on; anything else is named by its SQLSTATE and constraint.
+own SQL raises (SQLSTATE TC...) are passed on; anything else is named by its SQLSTATE and constraint. psycopg's own
+exception shows the whole row that was refused, so callers raise these `from None`: a logged traceback holds no sale.
 """
 
 import psycopg

@@ -194,7 +194,11 @@ begin
   v_again := p_retry_in_seconds is not null and v_item.attempt < (tenantcast_internal.item_limits()).max_attempts;
   update public.ml_run_item as i set
     state = case when v_again then 'pending' else 'failed' end,
-    error = p_error,
+    -- An error that is too long to keep must not keep the item from failing.
+    error = case when octet_length(p_error::text) <= 65536 then p_error else jsonb_build_object(
+      'kind', left(p_error ->> 'kind', 100), 'code', left(p_error ->> 'code', 100),
+      'message', left(p_error ->> 'message', 4000), 'next_step', left(p_error ->> 'next_step', 1000)
+    ) end,
     reason = left(p_error ->> 'message', 1000),
     lease_until = null,
     not_before = v_now + make_interval(secs => least(greatest(coalesce(p_retry_in_seconds, 0), 0), 86400)),

@@ -118,6 +118,15 @@ as $$
     select 'function has no fixed search_path' where not coalesce(f.proconfig, '{}') @> array['search_path=""']
   ) as l
   where f.pronamespace = 'public'::regnamespace and f.proname like 'ml\_%'
+  union all
+  select 'function that runs as its owner may be called by ' || who, f.oid::regprocedure::text
+  from pg_catalog.pg_proc as f
+  cross join unnest(array['anon', 'authenticated', 'service_role', 'tenantcast_worker']) as who
+  where f.pronamespace in ('tenantcast_internal'::regnamespace, 'tenantcast_source'::regnamespace) and f.prosecdef
+    and pg_catalog.has_function_privilege(who, f.oid, 'execute')
+    -- service_role is a member of tenantcast_system: what it inherits from there is meant.
+    and not (who = 'service_role' and pg_catalog.pg_has_role(who, 'tenantcast_system', 'usage')
+             and pg_catalog.has_function_privilege('tenantcast_system', f.oid, 'execute'))
 $$;
 comment on function tenantcast_internal.lint_functions() is 'Functions of ours that could be called, or could act, as another.';
 

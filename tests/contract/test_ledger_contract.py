@@ -82,6 +82,24 @@ def test_a_slot_makes_one_run_however_often_it_is_started(gateway: Gateway) -> N
     assert second["items"] == 1
 
 
+def test_of_eight_schedulers_that_start_one_slot_at_once_one_creates_the_run(database_url: str) -> None:
+    gateways = [PostgresGateway(database_url, max_size=1) for _ in range(8)]
+    call = {
+        "p_kind": "weekly", "p_slot": "2026-11-16T02:00:00+00:00", "p_params": {}, "p_code_version": "1",
+        "p_tenant_ids": [str(TENANT)],
+    }  # fmt: skip
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda each: each.call("ml_start_run", call), gateways))
+    for each in gateways:
+        each.close()
+
+    runs = [answer for answer in answers if isinstance(answer, dict)]
+    assert sorted(run["created"] for run in runs) == [False] * 7 + [True]
+    assert len({run["run_id"] for run in runs}) == 1
+    assert [run["items"] for run in runs] == [1] * 8
+
+
 def test_a_newer_run_of_the_same_kind_takes_pending_items_over(gateway: Gateway, database_url: str) -> None:
     old = start(gateway, TENANT, STRANGER)
     other_kind = start(gateway, TENANT, kind="trial")
@@ -300,6 +318,20 @@ def test_a_failure_without_a_retry_time_fails_at_once(gateway: Gateway) -> None:
     run_id = start(gateway, TENANT)
 
     assert fail(gateway, run_id, claim(gateway, run_id)["fence"], None) == {"outcome": "failed"}
+
+
+def test_an_error_of_any_length_is_kept_short(gateway: Gateway, database_url: str) -> None:
+    run_id = start(gateway, TENANT)
+    error = {"kind": "bug", "code": "x", "message": "m" * 5_000, "next_step": "", "trace": "t" * 100_000}
+
+    answer = gateway.call(
+        "ml_fail_item",
+        {"p_tenant_id": TENANT, "p_run_id": run_id, "p_fence": claim(gateway, run_id)["fence"], "p_error": error},
+    )
+
+    assert answer == {"outcome": "failed"}
+    kept = rows(database_url, "select error, length(reason) from ml_run_item where run_id = %s", run_id)
+    assert kept == [({"kind": "bug", "code": "x", "message": "m" * 4_000, "next_step": ""}, 1_000)]
 
 
 def test_an_item_can_end_without_publishing(gateway: Gateway, database_url: str) -> None:

@@ -319,6 +319,11 @@ def test_the_lint_finds_nothing_at_all_without_a_product(empty_database_url: str
             "ml_list_runs(integer)",
         ),
         (
+            "grant execute on function tenantcast_internal.count_sales(uuid, bigint) to tenantcast_worker",
+            "function that runs as its owner may be called by tenantcast_worker",
+            "tenantcast_internal.count_sales(uuid,bigint)",
+        ),
+        (
             "create function ml_naked() returns int language sql as 'select 1'",
             "function does not switch to a role of ours",
             "ml_naked()",

@@ -1,5 +1,6 @@
 """The psycopg gateway when things go wrong: who is told what, what is tried again, and what never shows."""
 
+import traceback
 from collections.abc import Iterator
 from uuid import UUID
 
@@ -63,6 +64,15 @@ def test_a_refusal_names_the_condition_and_never_the_value(gateway: PostgresGate
     assert "22P02" in str(refused.value)
     assert "secret" not in str(checked.value)
     assert "tenant_calendar_kind_check" in str(checked.value)
+
+
+def test_a_logged_traceback_holds_no_row(gateway: PostgresGateway) -> None:
+    row = {"sale_id": None, "sold_at": "2026-11-01T10:00:00Z", "amount": "4711.08"}
+
+    with pytest.raises(QueryRefused) as refused:
+        gateway.call("example_import_sales", {"p_tenant_id": TENANT, "p_tenant": {"name": "x"}, "p_rows": [row]})
+
+    assert "4711" not in "".join(traceback.format_exception(refused.value))
 
 
 def test_what_our_own_sql_says_is_passed_on(gateway: PostgresGateway) -> None:
