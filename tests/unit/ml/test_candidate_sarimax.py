@@ -12,7 +12,7 @@ from app.config.ml_settings import MLSettings
 from app.errors import ArtifactRefused, CandidateFailed, CandidateUnavailable
 from app.services.ml.calendar import Calendar, KnownDay
 from app.services.ml.candidates.arima import Order
-from app.services.ml.candidates.common import independent_columns
+from app.services.ml.candidates.common import independent_columns, regressor_names, regressor_values
 from app.services.ml.candidates.sarimax import Sarimax
 from app.services.ml.series import DailySeries
 
@@ -72,6 +72,25 @@ def test_a_regressor_that_never_varied_is_dropped():
     model = Sarimax().fit(DailySeries(START, shop()), Calendar(known_days=known))
 
     assert model.get_state()["regressors"] == []
+
+
+def test_every_holiday_is_a_regressor_and_an_unknown_one_counts_as_the_mean_of_the_others():
+    german = Calendar("DE")
+    names = regressor_names(german, date(2024, 1, 1), 121)  # to the end of April
+
+    assert names == (
+        *("holiday_eve", "holiday_morrow", "promotion", "event"),
+        *("holiday: Karfreitag", "holiday: Neujahr", "holiday: Ostermontag"),
+    )
+    new_year, labour_day = (regressor_values(names, german, day, 1)[0] for day in (date(2025, 1, 1), date(2024, 5, 1)))
+    assert new_year.tolist() == [0, 0, 0, 0, 0, 1, 0]
+    assert labour_day.tolist() == pytest.approx([0, 0, 0, 0, 1 / 3, 1 / 3, 1 / 3])
+
+
+def test_on_a_closed_weekday_no_regressor_counts():
+    calendar = Calendar("DE", closed_weekdays=frozenset({2}))  # 1 May 2024 was a Wednesday
+
+    assert not regressor_values(("holiday: Erster Mai",), calendar, date(2024, 5, 1), 1).any()
 
 
 def test_of_two_columns_that_are_the_same_one_is_kept():

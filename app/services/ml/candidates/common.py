@@ -16,6 +16,7 @@ from app.services.ml.candidates.base import State
 from app.services.ml.series import SEASON, BoolArray, DailySeries, FloatArray, weekdays_from
 
 ODD_WEEKS, ODD_MOST, ODD_KNOWN = 8, 2, 4  # same weekdays looked at, zeros allowed among them, days needed
+HOLIDAY = "holiday: "  # what the regressor of one public holiday is called, before its name
 ODD_SHARE = 0.06  # of the days; public holidays are 2 to 5 %, so more than this is how the shop sells
 
 
@@ -199,6 +200,34 @@ def known_ahead(calendar: Calendar, start: date, n_days: int) -> tuple[tuple[str
     keep = [i for i, name in enumerate(names) if name != "closure"]
     trading = ~np.isin(weekdays_from(start, n_days), sorted(calendar.closed_weekdays))
     return tuple(names[i] for i in keep), values[:, keep] * trading[:, None]
+
+
+def regressor_names(calendar: Calendar, start: date, n_days: int) -> tuple[str, ...]:
+    """Names of what a regression may learn from these days: every public holiday by itself, the rest by its kind."""
+    kinds, _ = known_ahead(calendar, start, n_days)
+    holidays = sorted({name for name in calendar.holiday_names(start, n_days) if name})
+    return (*(kind for kind in kinds if kind != "holiday"), *(f"{HOLIDAY}{name}" for name in holidays))
+
+
+def regressor_values(names: Sequence[str], calendar: Calendar, start: date, n_days: int) -> FloatArray:
+    """Values of the named regressors on each day, shape (n_days, len(names)).
+
+    A holiday that is not among the names counts as the mean of those that are: a first Christmas is taken to be like
+    the other holidays.
+    """
+    kinds, flags = known_ahead(calendar, start, n_days)
+    holiday_columns = {name: i for i, name in enumerate(names) if name.startswith(HOLIDAY)}
+    values = np.zeros((n_days, len(names)))
+    for column, name in enumerate(names):
+        if name in kinds:
+            values[:, column] = flags[:, kinds.index(name)]
+    if holiday_columns:
+        day_names = calendar.holiday_names(start, n_days)
+        others = list(holiday_columns.values())
+        for day in np.flatnonzero(flags[:, kinds.index("holiday")]):
+            own = holiday_columns.get(HOLIDAY + day_names[day])
+            values[day, others if own is None else own] = 1 / len(others) if own is None else 1.0
+    return values
 
 
 def independent_columns(values: FloatArray) -> list[int]:

@@ -15,9 +15,10 @@ from app.services.ml.candidates.common import (
     Candidate,
     float_vector,
     independent_columns,
-    known_ahead,
     name_list,
     quiet,
+    regressor_names,
+    regressor_values,
     telling_sales,
 )
 from app.services.ml.series import SEASON, DailySeries, FloatArray
@@ -56,9 +57,8 @@ class Curve:
         time = ((start - self.start).days + np.arange(n_days)) / self.span
         after = np.maximum(time[:, None] - self.bend_times, 0.0)
         trend = self.unit * (self.offset + self.rate * time + after @ self.bends)
-        names, known = known_ahead(calendar, start, n_days)
-        columns = [names.index(name) for name in self.regressors]
-        seasonal = np.column_stack([_fourier(start, n_days, yearly=self.yearly), known[:, columns]]) @ self.weights
+        known = regressor_values(self.regressors, calendar, start, n_days)
+        seasonal = np.column_stack([_fourier(start, n_days, yearly=self.yearly), known]) @ self.weights
         return trend, seasonal * (self.unit if self.mode == "additive" else 1.0)
 
 
@@ -90,8 +90,8 @@ class Prophet(Candidate):
 
     def _estimate(self, series: DailySeries, calendar: Calendar) -> None:
         known = telling_sales(series, calendar, knows_holidays=True)
-        names, values = known_ahead(calendar, series.start, len(series))
-        values = values * ~np.isnan(known)[:, None]
+        names = regressor_names(calendar, series.start, len(series))
+        values = regressor_values(names, calendar, series.start, len(series)) * ~np.isnan(known)[:, None]
         regressors = tuple(names[i] for i in independent_columns(values))
         yearly = len(series) >= YEARLY_FROM_DAYS
         model = self._fitted_model(series, known, {name: values[:, names.index(name)] for name in regressors}, yearly)
@@ -212,12 +212,14 @@ def _number(value: object) -> float:
 
 def _library() -> Any:
     try:
-        import cmdstanpy  # noqa: F401 - it sets its logger's level when it is first imported
         import prophet
     except ImportError as error:
         raise CandidateUnavailable(
             "prophet is left out: its library is not installed.", next_step="pip install prophet"
         ) from error
-    for logger in ("cmdstanpy", "prophet"):
-        logging.getLogger(logger).setLevel(logging.CRITICAL)  # it reports every fit on the standard error
+    for name in ("cmdstanpy", "prophet"):
+        logger = logging.getLogger(name)
+        if not logger.handlers:
+            logger.addHandler(logging.NullHandler())  # cmdstanpy gives a logger without handlers one that prints
+        logger.setLevel(logging.CRITICAL)
     return prophet

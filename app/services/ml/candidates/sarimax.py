@@ -14,10 +14,11 @@ from app.services.ml.candidates.common import (
     Candidate,
     float_vector,
     independent_columns,
-    known_ahead,
     known_sales,
     name_list,
     quiet,
+    regressor_names,
+    regressor_values,
     without_closures,
 )
 from app.services.ml.series import SEASON, DailySeries, FloatArray
@@ -31,8 +32,8 @@ class Sarimax(Candidate):
     """Regression with seasonal ARIMA errors (Box & Jenkins; Durbin & Koopman 2012 for the filter), by statsmodels.
 
     Parameters come from the last 730 days (see `arima`), announced closures being missing days; observing newer days
-    runs the Kalman filter over the last 730 of them with the stored parameters. Holidays, promotions and events that
-    occurred in training enter as regressors.
+    runs the Kalman filter over the last 730 of them with the stored parameters. Every holiday by itself, its
+    eve and morrow, promotions and events that occurred in training enter as regressors.
     """
 
     name: ClassVar[str] = "sarimax"
@@ -60,7 +61,9 @@ class Sarimax(Candidate):
         window = series.tail(WINDOW_DAYS)
         self._refuse_unusable(len(window))
         unit = _unit(window.y)
-        names, values = self._known(window, calendar)
+        names = regressor_names(calendar, window.start, len(window))
+        names = names if self.order.days_lost else (LEVEL, *names)
+        values = _values(names, window, calendar)
         kept = independent_columns(self.order.difference(values))
         try:
             with quiet():
@@ -140,17 +143,16 @@ class Sarimax(Candidate):
         if n_days < needed:
             raise CandidateFailed(f"{self.name} needs {needed} days for its order; there are {n_days}.")
 
-    def _known(self, days: DailySeries, calendar: Calendar) -> tuple[tuple[str, ...], FloatArray]:
-        """Regressors of the days, and a constant where no difference takes the level away."""
-        names, values = known_ahead(calendar, days.start, len(days))
-        if self.order.days_lost:
-            return names, values
-        return (LEVEL, *names), np.column_stack([np.ones(len(days)), values])
-
     def _effects(self, days: DailySeries, calendar: Calendar) -> FloatArray:
         """What the regressors add to each day, shape (n_days,), unit of the series."""
-        names, values = self._known(days, calendar)
-        return np.asarray(values[:, [names.index(name) for name in self._regressors]] @ self._coefficients)
+        return np.asarray(_values(self._regressors, days, calendar) @ self._coefficients)
+
+
+def _values(names: tuple[str, ...], days: DailySeries, calendar: Calendar) -> FloatArray:
+    """Regressors of the days, shape (n_days, len(names)); the level is one on every day."""
+    values = regressor_values(names, calendar, days.start, len(days))
+    values[:, [name == LEVEL for name in names]] = 1.0
+    return values
 
 
 def _require_library() -> None:
