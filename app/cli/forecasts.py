@@ -13,7 +13,7 @@ from app.services.tenants import TenantDirectory
 
 if TYPE_CHECKING:
     from app.services.ml.results import TrainingReport
-    from app.services.retrain import RunSummary
+    from app.services.retrain import RunSummary, TenantOutcome
     from app.services.serving import ServedForecast
 
 AS_OF_FORMAT = ["%Y-%m-%d"]
@@ -141,7 +141,7 @@ def print_forecast(console: Console, forecast: "ServedForecast", days: int) -> N
     ]
     currency = f" in {forecast['currency']}" if forecast["currency"] else ""
     title = f"{forecast['name'] or forecast['tenant_id']}: daily sales{currency}"
-    console.print(table(title, ("", "date", "forecast", band), rows, right=("forecast", band)))
+    console.print(table(title, ("", "date", "forecast", band), rows, right=("forecast", band), whole=("", "date")))
     for line in _sentences(forecast):
         console.print(plain(line))
 
@@ -193,18 +193,28 @@ def print_summary(console: Console, summary: "RunSummary") -> None:
         (
             one["name"] or one["tenant_id"],
             one["status"].replace("_", " "),
-            "" if one["total_7"] is None else money(one["total_7"]),
-            "" if one["total_28"] is None else money(one["total_28"]),
-            one["currency"],
+            _amount(one["total_7"], one["currency"]),
+            _amount(one["total_28"], one["currency"]),
             one["chosen"],
-            f"{one['reason']}\nNext: {one['next_step']}" if one["next_step"] else one["reason"],
+            _why(one),
         )
         for one in tenants[:SHOWN_TENANTS]
     ]
-    columns = ("tenant", "status", "next 7 days", "next 28 days", "", "chosen", "why")
+    columns = ("tenant", "status", "next 7 days", "next 28 days", "chosen", "why")
     console.print(table(f"Run {summary['run_id']}", columns, rows, right=("next 7 days", "next 28 days")))
     if len(tenants) > SHOWN_TENANTS:
         console.print(f"… and {len(tenants) - SHOWN_TENANTS} more: tenantcast runs show {summary['run_id']}")
     counts = [f"{summary[status]} {status.replace('_', ' ')}" for status in COUNTED if summary[status]]
     console.print(f"{summary['total']} tenants in {summary['seconds']:.0f} s: {', '.join(counts) or 'nothing to do'}.")
     console.print("Look at one with `tenantcast predict TENANT`, at all with `tenantcast report`.")
+
+
+def _amount(total: float | None, currency: str) -> str:
+    return "" if total is None else f"{money(total)} {currency}".rstrip()
+
+
+def _why(one: "TenantOutcome") -> str:
+    """The reason, with the next step where there is one; "unchanged" says all there is to say."""
+    if one["next_step"]:
+        return f"{one['reason']}\nNext: {one['next_step']}"
+    return "" if one["status"] == "unchanged" else one["reason"]

@@ -129,9 +129,9 @@ def print_import(console: Console, report: "ImportReport") -> None:
         for one in report["tenants"]
     ]
     new = "would be new" if report["dry_run"] else "new"
-    columns = ("tenant", new, "known", "repeated", "kept aside", "sum", "first", "last")
+    columns = ("tenant", new, "known", "repeated", "aside", "sum", "first", "last")
     title = f"{report['file']}: {report['rows']:,} rows{' (nothing was written)' if report['dry_run'] else ''}"
-    console.print(table(title, columns, rows, right=(new, "known", "repeated", "kept aside", "sum")))
+    console.print(table(title, columns, rows, right=columns[1:6], whole=columns[6:]))
     if report["reasons"]:
         reasons = [
             (one["reason"].replace("_", " "), f"{one['rows']:,}", one["first_line"]) for one in report["reasons"]

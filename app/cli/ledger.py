@@ -47,7 +47,9 @@ def list_models(ctx: typer.Context, tenant: TenantArgument, as_json: JsonOption 
             console.print(plain(f"{found.name or found.tenant_id} has no model yet: `tenantcast run` makes one."))
             return
         columns = ("version", "stage", "trained (UTC)", "accuracy", "size")
-        console.print(table(f"Models of {found.name or found.tenant_id}", columns, rows, right=("accuracy", "size")))
+        console.print(
+            table(f"Models of {found.name or found.tenant_id}", columns, rows, right=columns[3:], whole=columns[:3])
+        )
 
     emit(as_json, {"tenant_id": str(found.tenant_id), "name": found.name, "models": versions}, show)
 
@@ -89,13 +91,13 @@ def list_runs(
                 run["run_id"],
                 run["kind"],
                 _minute(run["created_at"]),
-                _minute(run["finished_at"]) or "open",
+                _minute(run["finished_at"])[-5:] or "open",
                 _counts(run),
             )
             for run in found
         ]
-        columns = ("run", "kind", "started (UTC)", "finished", "tenants")
-        console.print(table("Runs", columns, rows))
+        columns = ("run", "kind", "started (UTC)", "until", "tenants")
+        console.print(table("Runs", columns, rows, whole=columns[:4]))
 
     emit(as_json, {"runs": found}, show)
 

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from typing import Annotated
 
 import typer
-from rich.console import Console
+from rich import box
+from rich.console import Console, JustifyMethod
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -74,14 +75,25 @@ def print_error(error: TenantcastError, *, as_json: bool) -> None:
     stderr_console().print(Panel(body, title=title, title_align="left", border_style="red"))
 
 
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Iterable[str] = ()) -> Table:
+def table(
+    title: str,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    right: Iterable[str] = (),
+    whole: Iterable[str] = (),
+) -> Table:
     """A table of plain text: cells are never read as markup, because names come from a product's users.
 
-    What is too long is wrapped, never cut: an id has to survive a narrow terminal.
+    What is too long is wrapped, never cut: an id has to survive a narrow terminal. Columns in ``right`` hold numbers,
+    those in ``whole`` dates: neither is wrapped.
     """
-    shown = Table(title=Text(plain(title)), title_justify="left", header_style="bold")
+    shown = Table(title=Text(plain(title)), title_justify="left", header_style="bold", box=box.SIMPLE_HEAD)
+    shown.show_edge, shown.pad_edge, shown.padding = False, False, (0, 1, 0, 0)
+    numbers = set(right)
     for column in columns:
-        shown.add_column(Text(column), justify="right" if column in set(right) else "left", overflow="fold")
+        justify: JustifyMethod = "right" if column in numbers else "left"
+        shown.add_column(Text(column), justify=justify, overflow="fold", no_wrap=column in numbers | set(whole))
     for row in rows:
         shown.add_row(*(cell if isinstance(cell, Text) else Text(plain(cell)) for cell in row))
     return shown

@@ -54,7 +54,7 @@ def diagnose(
         found.checks.append(_failed("database", error))
         return found
     try:
-        _look_into(gateway, found)
+        _look_into(gateway, found, source_of(settings))
         if file is not None:
             found.checks.append(check_file(gateway, file, columns or {}, found.sales))
     except TenantcastError as error:
@@ -75,10 +75,19 @@ def _of_this_machine(settings: Settings, ml_settings: MLSettings) -> list[Check]
     ]
 
 
-def _look_into(gateway: Gateway, found: Diagnosis) -> None:
+def source_of(settings: Settings) -> str:
+    """Which database the settings choose, in words; as `app.db.connect` chooses."""
+    if settings.database_url is not None:
+        return "DATABASE_URL"
+    if settings.supabase_url or settings.supabase_service_role_key:
+        return "SUPABASE_URL"
+    return f"a private one under {settings.tenantcast_home}"
+
+
+def _look_into(gateway: Gateway, found: Diagnosis, source: str) -> None:
     installed = SystemStore(gateway).check_installation()
     found.checks += [
-        Check("database", "ok", f"answers over the {gateway.name} gateway"),
+        Check("database", "ok", f"PostgreSQL {installed['version']}, {source}; {gateway.name} gateway"),
         database.check_migrations(installed["migrations"], shipped_versions()),
         database.check_roles(installed["roles"]),
         database.check_row_security_lint(installed["lint"]),
