@@ -47,7 +47,7 @@ FUNCTIONS: Mapping[str, Mapping[str, str]] = MappingProxyType(
         "ml_list_runs": {"p_limit": "integer"},
         "ml_show_run": {"p_run_id": "uuid", "p_after": "uuid", "p_limit": "integer"},
         "ml_check_installation": {},
-        "example_import_sales": {**_TENANT, "p_tenant": "jsonb", "p_rows": "jsonb"},
+        "example_import_sales": {**_TENANT, "p_tenant": "jsonb", "p_rows": "jsonb", "p_dry_run": "boolean"},
     }
 )  # fmt: skip
 

@@ -85,9 +85,9 @@ class TenantStore:
     def check_sales(self) -> Row:
         return self._call("ml_check_sales")
 
-    def import_sales(self, tenant: Row, rows: list[Row]) -> Row:
+    def import_sales(self, tenant: Row, rows: list[Row], *, dry_run: bool = False) -> Row:
         """Into the example product's tables; `NotInstalled` where the product has tables of its own."""
-        return self._call("example_import_sales", tenant=tenant, rows=rows)
+        return self._call("example_import_sales", tenant=tenant, rows=rows, dry_run=dry_run)
 
     def _call(self, function: str, **params: object) -> Row:
         named = {f"p_{key}": value for key, value in params.items()}

@@ -116,12 +116,20 @@ select
 from public.negocios as n
 where n.id = (select tenantcast_source.current_tenant()) or current_user = 'tenantcast_system';
 
-create or replace function public.example_import_sales(p_tenant_id uuid, p_tenant jsonb, p_rows jsonb) returns jsonb
+create or replace function public.example_import_sales(
+  p_tenant_id uuid, p_tenant jsonb, p_rows jsonb, p_dry_run boolean default false
+) returns jsonb
 language plpgsql security invoker set search_path = ''
 as $$
 declare
   v_inserted int;
 begin
+  if p_dry_run then
+    select count(*) into v_inserted
+    from jsonb_to_recordset(p_rows) as r(sale_id text)
+    where not exists (select 1 from public.ventas as v where v.negocio_id = p_tenant_id and v.id = r.sale_id);
+    return jsonb_build_object('inserted', v_inserted, 'known', jsonb_array_length(p_rows) - v_inserted);
+  end if;
   -- Keys that are absent keep what is there.
   insert into public.negocios as n (id, nombre, zona_horaria, hora_corte, pais, idioma, moneda, activo)
   select
@@ -158,9 +166,10 @@ begin
   return jsonb_build_object('inserted', v_inserted, 'known', jsonb_array_length(p_rows) - v_inserted);
 end;
 $$;
-comment on function public.example_import_sales(uuid, jsonb, jsonb) is
-  'What `tenantcast import` calls: makes or updates the business, adds the sales that it does not have yet.';
-revoke all on function public.example_import_sales(uuid, jsonb, jsonb) from public, anon, authenticated;
-grant execute on function public.example_import_sales(uuid, jsonb, jsonb) to service_role;
+comment on function public.example_import_sales(uuid, jsonb, jsonb, boolean) is
+  'What `tenantcast import` calls: makes or updates the business, adds the sales that it does not have yet; a dry run '
+  'only counts them.';
+revoke all on function public.example_import_sales(uuid, jsonb, jsonb, boolean) from public, anon, authenticated;
+grant execute on function public.example_import_sales(uuid, jsonb, jsonb, boolean) to service_role;
 
 notify pgrst, 'reload schema';

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.errors import ConfigError, InvalidFile, InvalidTenantId
+from app.errors import ConfigError, InvalidFile, InvalidTenantId, NotInstalled
 from app.services.sales_import import ImportOptions, ImportReport, import_file
 from app.services.sales_import.keys import NAMESPACE
 from app.services.sales_import.parsing import BadRow, parse_amount, parse_instant
@@ -50,7 +50,12 @@ class FakeProduct:
         later = sorted(key for key in self.tenants if p_after is None or key > p_after)
         return [self.tenants[key] for key in later[:p_limit]]
 
-    def example_import_sales(self, p_tenant_id: Any, p_tenant: dict[str, Any], p_rows: list[Any]) -> dict[str, int]:
+    def example_import_sales(
+        self, p_tenant_id: Any, p_tenant: dict[str, Any], p_rows: list[Any], p_dry_run: bool
+    ) -> dict[str, int]:
+        if p_dry_run:
+            known = sum((str(p_tenant_id), row["sale_id"]) in self.sales for row in p_rows)
+            return {"inserted": len(p_rows) - known, "known": known}
         tenant = self.tenants.setdefault(str(p_tenant_id), {"tenant_id": str(p_tenant_id)})
         tenant.update(p_tenant)
         before = len(self.sales)
@@ -238,14 +243,32 @@ def test_a_mended_file_takes_its_quarantined_rows_back(tmp_path: Path) -> None:
     assert product.total == 11
 
 
-def test_a_dry_run_counts_all_and_writes_nothing(tmp_path: Path) -> None:
-    content = HEADER + "shop,2026-07-01T10:00:00Z,5,a\nshop,ayer,6,a\n"
+def test_a_dry_run_says_what_would_happen_and_writes_nothing(tmp_path: Path) -> None:
+    _, product = run(tmp_path, HEADER + "shop,2026-07-01T10:00:00Z,5,a\n")
+    content = HEADER + "shop,2026-07-01T10:00:00Z,5,a\nshop,2026-07-02T10:00:00Z,6,a\nshop,ayer,6,a\n"
 
-    report, product = run(tmp_path, content, dry_run=True)
+    report, _ = run(tmp_path, content, product, dry_run=True)
 
-    assert (report["dry_run"], report["accepted"], report["quarantined"], report["inserted"]) == (True, 1, 1, 0)
-    assert report["tenants"][0]["total"] == "5"
-    assert product.calls == ["ml_list_tenants"]
+    assert (report["dry_run"], report["accepted"], report["quarantined"]) == (True, 2, 1)
+    assert (report["inserted"], report["known"], report["tenants"][0]["total"]) == (1, 1, "11")
+    assert (len(product.sales), product.quarantine) == (1, {})
+
+
+def test_a_dry_run_reads_a_file_also_where_the_product_has_tables_of_its_own(tmp_path: Path) -> None:
+    class OwnTables(FakeProduct):
+        def call(self, function: str, params: Mapping[str, object]) -> Any:
+            if function == "example_import_sales":
+                raise NotInstalled("The database lacks example_import_sales.")
+            return super().call(function, params)
+
+    content = HEADER + "shop,2026-07-01T10:00:00Z,5,a\n"
+
+    report, _ = run(tmp_path, content, OwnTables(), dry_run=True)
+
+    assert (report["accepted"], report["tenants"][0]["total"]) == (1, "5")
+    assert report["notes"] == ["An import would be refused: The database lacks example_import_sales."]
+    with pytest.raises(NotInstalled):
+        run(tmp_path, content, OwnTables())
 
 
 def test_chunks_stay_small_however_the_tenants_are_mixed(tmp_path: Path) -> None:

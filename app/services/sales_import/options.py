@@ -65,7 +65,7 @@ class TenantImport(TypedDict):
     time_zone: str  # that naive times were read in
     new: bool  # the database did not know the tenant
     rows: int  # accepted
-    inserted: int
+    inserted: int  # in a dry run: what would be
     known: int  # accepted, and in the database already
     duplicates: int  # accepted rows that repeat an earlier one exactly: separate sales
     quarantined: int

@@ -87,6 +87,11 @@ class FileTally:
         self.reasons[reason] += 1
         self.first_lines.setdefault(reason, line)
 
+    def note(self, text: str) -> None:
+        """Say something once."""
+        if text not in self.notes:
+            self.notes.append(text)
+
     def leave_unassigned(self, line: int, reason: str) -> None:
         self.unassigned_rows += 1
         if len(self.unassigned) < MAX_UNASSIGNED:
