@@ -42,7 +42,7 @@ def hostile_values(rng: np.random.Generator, longest: int = 4000) -> FloatArray:
     n = int(np.exp(rng.uniform(0, np.log(longest + 0.5))))
     scale = 10.0 ** rng.uniform(-3, 9)
     weekday = rng.uniform(0, 2, 7)[(np.arange(n) + rng.integers(7)) % 7]
-    y = _BASES[rng.integers(len(_BASES))](rng, n) * weekday * scale
+    y: FloatArray = _BASES[rng.integers(len(_BASES))](rng, n) * weekday * scale
     for spoil in _SPOILS:
         if rng.random() < 0.2:
             y = spoil(rng, y)

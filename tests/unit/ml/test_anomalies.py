@@ -5,7 +5,7 @@ import pytest
 
 from app.config.ml_settings import MLSettings
 from app.services.ml.anomalies import find_anomalies, robust_z
-from app.services.ml.series import DailySeries
+from app.services.ml.series import BoolArray, DailySeries
 from tests.factories import WEEK, closed_on_sundays, series_of, weekly_series, with_day
 
 METHODS = ("stl_resid", "isolation_forest")
@@ -31,8 +31,8 @@ def calm_series(n_days: int = 280) -> DailySeries:
     return series_of(series.y + np.random.default_rng(4).uniform(-1.5, 1.5, n_days))
 
 
-def only(index: int, n: int = 280) -> np.ndarray:
-    return np.arange(n) == index
+def only(index: int, n: int = 280) -> BoolArray:
+    return np.isin(np.arange(n), [index])
 
 
 @pytest.mark.parametrize("method", METHODS)
