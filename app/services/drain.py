@@ -69,21 +69,36 @@ def drain(
     from app.services.ml.artifact import load_keys
 
     worker = _Worker(work, gateway, load_keys(work.settings), tell)
-    misses = 0
+    patience = Patience()
     while go_on():
         try:
             items = SystemStore(gateway).pending_items(work.run_id, PAGE)
-            misses = 0
+            patience.renew()
             if not items:
                 return
             if not worker.work_on_one(_mine_first(items, share)):
                 worker.wait(items)
         except Transient as error:
-            misses += 1
-            if misses >= MAX_MISSES:
-                raise
-            _log.warning("ledger_unreachable", code=error.code, misses=misses)
-            time.sleep(random.uniform(0.5, 1.0) * min(30.0, 2.0**misses))  # noqa: S311 - spreads load, guards nothing
+            patience.bear(error)
+
+
+class Patience:
+    """Rides out a database that does not answer for about a minute, with growing pauses."""
+
+    def __init__(self) -> None:
+        self._misses = 0
+
+    def renew(self) -> None:
+        """It has answered."""
+        self._misses = 0
+
+    def bear(self, error: Transient) -> None:
+        """Pause; raises ``error`` when it has been borne too often in a row."""
+        self._misses += 1
+        if self._misses >= MAX_MISSES:
+            raise error
+        _log.warning("ledger_unreachable", code=error.code, misses=self._misses)
+        time.sleep(random.uniform(0.5, 1.0) * min(30.0, 2.0**self._misses))  # noqa: S311 - spreads load only
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ from app.config.ml_settings import MLSettings, require_known_candidates
 from app.config.settings import Settings
 from app.db.gateway import Gateway
 from app.db.store import Row, SystemStore
-from app.errors import ConfigError
+from app.errors import ConfigError, Transient
 from app.services import runs
-from app.services.drain import Event, Work, drain
+from app.services.drain import Event, Patience, Work, drain
 from app.services.team import Team
 from app.tenancy import TenantId
 
@@ -130,13 +130,15 @@ def summarise(gateway: Gateway, run_id: UUID, seconds: float) -> RunSummary:
 def _work_off(work: Work, gateway: Gateway, jobs: int, watch: "_Watch") -> None:
     """Until no item of the run is open."""
     watch.tell("")
+    jobs = min(jobs, max(watch.total, 1))
+    over = _OverYet(gateway, work.run_id)
     if jobs == 1:
-        while not runs.finish_run(gateway, work.run_id):
+        while not over():
             drain(work, gateway, tell=watch.hear)
         return
     team = Team(work, jobs)
     try:
-        while not runs.finish_run(gateway, work.run_id):
+        while not over():
             team.fill()
             for event in team.listen(POLL_SECONDS):
                 watch.hear(event)
@@ -156,12 +158,28 @@ def _choose(settings: MLSettings, tenants: list[TenantId] | None) -> list[Tenant
     return sorted(allowed) if tenants is None else tenants
 
 
+class _OverYet:
+    """Asks the ledger whether the run is over, which also takes items back from lost workers."""
+
+    def __init__(self, gateway: Gateway, run_id: UUID) -> None:
+        self._gateway, self._run_id, self._patience = gateway, run_id, Patience()
+
+    def __call__(self) -> bool:
+        try:
+            over = runs.finish_run(self._gateway, self._run_id)
+        except Transient as error:
+            self._patience.bear(error)
+            return False
+        self._patience.renew()
+        return over
+
+
 class _Watch:
     """Turns what workers report into progress: how many tenants are done, and a line for people."""
 
     def __init__(self, gateway: Gateway, run_id: UUID, progress: Progress) -> None:
         self._progress = progress
-        self._total = sum(_counts(gateway, run_id).values())
+        self.total = sum(_counts(gateway, run_id).values())
         self._ended: set[str] = set()
         self._ours: set[str] = set()
 
@@ -181,7 +199,7 @@ class _Watch:
             self.tell(event["text"])
 
     def tell(self, text: str) -> None:
-        self._progress(min(len(self._ended), self._total), self._total, text)
+        self._progress(min(len(self._ended), self.total), self.total, text)
 
 
 def _counts(gateway: Gateway, run_id: UUID) -> dict[str, int]:
