@@ -3,6 +3,7 @@
 import logging
 from dataclasses import dataclass
 from datetime import date, timedelta
+from tempfile import TemporaryDirectory
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -109,7 +110,8 @@ class Prophet(Candidate):
         library = _library()
         frame = pd.DataFrame({"ds": series.dates.astype("datetime64[ns]"), "y": known, **regressors})
         try:
-            with quiet():
+            # A folder of its own: the optimiser's files would otherwise stay until the process ends.
+            with quiet(), TemporaryDirectory() as folder:
                 model = library.Prophet(
                     yearly_seasonality=YEARLY_ORDER if yearly else False,
                     weekly_seasonality=WEEKLY_ORDER,
@@ -119,8 +121,7 @@ class Prophet(Candidate):
                 )
                 for name in regressors:
                     model.add_regressor(name, standardize=False)
-                model.fit(frame, seed=SEED)
-                model.stan_backend.cleanup()  # its files in the temporary folder
+                model.fit(frame, seed=SEED, output_dir=folder)
         except (RuntimeError, ValueError, OSError) as error:
             raise CandidateFailed(f"{self.name} could not be fitted ({type(error).__name__}).") from error
         return model
