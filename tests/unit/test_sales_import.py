@@ -11,7 +11,7 @@ from uuid import uuid5
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app.errors import ConfigError, InvalidFile, InvalidTenantId, NotInstalled
@@ -22,6 +22,7 @@ from app.tenancy import parse_tenant_id
 
 HEADER = "tenant_id,fecha,total,producto_id\n"
 SHOP = parse_tenant_id("shop")
+on_a_busy_machine = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 class FakeProduct:
@@ -460,6 +461,7 @@ def test_touched_times_are_counted(tmp_path: Path) -> None:
     assert (report["nonexistent_times"], report["ambiguous_times"]) == (1, 1)
 
 
+@on_a_busy_machine
 @given(st.decimals(min_value=-(10**15), max_value=10**15, places=4, allow_nan=False, allow_infinity=False))
 def test_an_amount_keeps_its_value_in_one_spelling(value: Decimal) -> None:
     spellings = {parse_amount(text).text for text in (f"{value:f}", f"{value:f}00", f" {value:E} ")}
@@ -468,6 +470,7 @@ def test_an_amount_keeps_its_value_in_one_spelling(value: Decimal) -> None:
     assert Decimal(spellings.pop()) == value
 
 
+@on_a_busy_machine
 @given(st.text(max_size=40))
 def test_any_text_is_an_amount_or_a_reason(text: str) -> None:
     def read() -> str:
@@ -480,6 +483,7 @@ def test_any_text_is_an_amount_or_a_reason(text: str) -> None:
     assert read() in {"same", "no_amount", "not_a_number", "not_finite", "absurd_amount"}
 
 
+@on_a_busy_machine
 @given(st.binary(max_size=400))
 def test_any_bytes_behind_a_header_are_accepted_or_quarantined_row_by_row(tmp_path_factory: Any, data: bytes) -> None:
     report, product = run(tmp_path_factory.mktemp("any"), HEADER.encode() + data)
@@ -498,6 +502,26 @@ def test_a_report_holds_sums_to_the_cent_and_the_span_of_the_sales(tmp_path: Pat
     assert (tenant["total"], tenant["rows"]) == ("0.25", 4)
     assert tenant["first_sale"] == "2026-07-01T10:00:00+00:00"
     assert tenant["last_sale"] == "2026-07-02T10:00:00+00:00"
+
+
+@pytest.mark.parametrize(
+    ("row", "option"), [("shop;31/12/2025;5", "--time-format"), ("shop;2026-07-01;5,50", "--decimal-comma")]
+)
+def test_a_file_of_which_most_rows_fail_alike_names_the_option_that_helps(
+    tmp_path: Path, row: str, option: str
+) -> None:
+    report, _ = run(tmp_path, "tenant_id;fecha;total\n" + f"{row}\n" * 3)
+
+    assert len(report["notes"]) == 1
+    assert option in report["notes"][0]
+
+
+def test_a_few_bad_rows_are_no_reason_for_a_hint(tmp_path: Path) -> None:
+    good = "shop;2026-07-01;5\n"
+
+    report, _ = run(tmp_path, f"tenant_id;fecha;total\n{good * 3}shop;31/12/2025;5\nshop;2026-07-01;x\n")
+
+    assert report["notes"] == []
 
 
 def test_progress_ends_at_the_size_of_the_file(tmp_path: Path) -> None:

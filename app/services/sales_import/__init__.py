@@ -73,7 +73,8 @@ def import_file(
             tally.rows += 1
             _take(row, reader, book, loader)
         loader.finish()
-        tally.notes += book.notes
+        for note in (*book.notes, *_hints(tally)):
+            tally.note(note)
         report = tally.as_report(path.name, options, lines.problem, book.tenants)
     _log(report)
     return report
@@ -175,6 +176,15 @@ def _check_time_format(time_format: str) -> None:
         raise ConfigError(
             f"{time_format!r} is no time format.", next_step="Give one such as '%d/%m/%Y %H:%M'."
         ) from error
+
+
+def _hints(tally: FileTally) -> list[str]:
+    """When most rows fail alike, it is the option that is wrong and not the rows."""
+    known = {
+        "unreadable_date": "Most dates cannot be read: give their format, for instance --time-format '%d/%m/%Y %H:%M'.",
+        "not_a_number": "Most amounts are no numbers: with 1.234,50 for 1234.50 give --decimal-comma.",
+    }
+    return [hint for reason, hint in known.items() if tally.reasons[reason] * 2 > tally.rows]
 
 
 def _log(report: ImportReport) -> None:
