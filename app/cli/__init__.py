@@ -1,6 +1,5 @@
 """The `tenantcast` command: parse, one call, print. Heavy imports stand inside the commands that need them."""
 
-import os
 import sys
 from typing import Annotated
 
@@ -14,7 +13,6 @@ from app.errors import ConfigError, TenantcastError
 
 NO_ARGUMENTS = "NoArgsIsHelpError"
 INTERRUPTED = 130  # what a shell reports for Ctrl-C
-BROKEN_PIPE = 141  # what a shell reports for a reader that went away
 
 EXIT_CODES = (
     "Exit codes: 0 done; 1 failed for some tenants, a failed check, or a bug; 2 configuration or usage; 3 data; "
@@ -74,13 +72,9 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     _bear_any_encoding()
     try:
-        return int(app(arguments, prog_name="tenantcast", standalone_mode=False) or 0)
+        code = int(app(arguments, prog_name="tenantcast", standalone_mode=False) or 0)
     except (KeyboardInterrupt, typer.Abort):
-        stderr_console().print("Stopped. What was finished is kept.")
-        return INTERRUPTED
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more at exit
-        return BROKEN_PIPE
+        code = INTERRUPTED
     except Exception as error:
         if "--debug" in arguments:
             raise
@@ -89,6 +83,9 @@ def main(arguments: list[str] | None = None) -> int:
         known = as_known(error)
         print_error(known, as_json=wants_json(arguments))
         return known.exit_code
+    if code == INTERRUPTED:
+        stderr_console().print("Stopped. What was finished is kept.")
+    return code
 
 
 def as_known(error: Exception) -> TenantcastError:

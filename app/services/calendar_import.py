@@ -57,13 +57,13 @@ def read_calendar(path: Path, directory: TenantDirectory) -> DaysOfTenants:
             tenant_id = directory.find(row["tenant_id"] or "").tenant_id
             day = _known_day(row)
         except (TenantcastError, ValueError) as error:
-            problems.append(f"line {line}: {error}")
+            problems.append(f"line {line}: {getattr(error, 'message', error)}".rstrip("."))
             continue
         found[tenant_id][day["day"], day["kind"]] = day
     if problems:
         more = f"; and {len(problems) - SHOWN_PROBLEMS} more" if len(problems) > SHOWN_PROBLEMS else ""
         raise InvalidFile(
-            f"{path.name} has {len(problems)} wrong lines: {'; '.join(problems[:SHOWN_PROBLEMS])}{more}.",
+            f"{path.name} has {len(problems)} wrong line{'s'[: len(problems) > 1]}: {'; '.join(problems[:SHOWN_PROBLEMS])}{more}.",
             next_step="Nothing was written. Mend these lines and import the file again.",
         )
     return {tenant_id: list(days.values()) for tenant_id, days in found.items()}

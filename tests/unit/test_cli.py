@@ -139,6 +139,18 @@ def test_debug_lets_the_traceback_through(monkeypatch: pytest.MonkeyPatch) -> No
         main(["--debug", "predict", "bakery"])
 
 
+def test_ctrl_c_says_so_and_ends_as_shells_expect(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(self: object) -> bool:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("app.db.embedded.EmbeddedPostgres.stop", interrupted)
+
+    assert main(["db", "stop"]) == 130
+    assert capsys.readouterr().err.strip() == "Stopped. What was finished is kept."
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
