@@ -1,5 +1,6 @@
 """The data-quality report in sentences, English and Spanish, for people who keep a shop and not a database."""
 
+from datetime import date
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -29,6 +30,10 @@ WEEKDAYS = {
     "en": ("Mondays", "Tuesdays", "Wednesdays", "Thursdays", "Fridays", "Saturdays", "Sundays"),
     "es": ("los lunes", "los martes", "los miércoles", "los jueves", "los viernes", "los sábados", "los domingos"),
 }
+MONTHS = {
+    "en": ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"),
+    "es": ("ene", "feb", "mar", "abr", "may", "jun", "jul", "ago", "sep", "oct", "nov", "dic"),
+}
 # Keys are shared; {n} is a count. The second form is the plural.
 WORDS: dict[str, dict[str, tuple[str, str]]] = {
     "en": {
@@ -44,10 +49,9 @@ WORDS: dict[str, dict[str, tuple[str, str]]] = {
         ),
         "closed": ("Closed on {days}.", ""),
         "outage": (
-            "No sales on {n} days in a row on which the business is normally open: {spans}. Closed, or data missing?",
+            "No sales from {start} to {end}, though {n} of these days are normally open. Closed, or data missing?",
             "",
         ),
-        "span": ("{start} to {end}", ""),
         "gaps": (
             "{n} other open day without sales counts as zero.",
             "{n} other open days without sales count as zero.",
@@ -77,10 +81,9 @@ WORDS: dict[str, dict[str, tuple[str, str]]] = {
         ),
         "closed": ("Cierra {days}.", ""),
         "outage": (
-            "Sin ventas en {n} días seguidos que normalmente abre: {spans}. ¿Estuvo cerrado o faltan datos?",
+            "Sin ventas del {start} al {end}, aunque {n} de esos días suele abrir. ¿Estuvo cerrado o faltan datos?",
             "",
         ),
-        "span": ("del {start} al {end}", ""),
         "gaps": (
             "{n} día más de apertura sin ventas cuenta como cero.",
             "{n} días más de apertura sin ventas cuentan como cero.",
@@ -125,9 +128,9 @@ def sentences(quality: "DataQuality", language: str = "en") -> list[str]:
         return [words["none"][0], *_left_out(quality, language), *_notes(quality, words)]
     outage_days = sum(span["days"] for span in quality["suspected_outages"])
     found = [
-        _say(words["days"], quality["days"], start=quality["start"], end=quality["end"], rows=quality["rows"]),
-        _say(words["stale"], 1, end=quality["end"]) if quality["stale"] else "",
-        *(_say(words["outage"], span["days"], spans=_span(span, words)) for span in quality["suspected_outages"]),
+        _say(words["days"], quality["days"], **_span(quality, language), rows=quality["rows"]),
+        _say(words["stale"], 1, **_span(quality, language)) if quality["stale"] else "",
+        *(_say(words["outage"], span["days"], **_span(span, language)) for span in quality["suspected_outages"]),
         _closed(quality, language),
         _say(words["gaps"], max(quality["zero_days"] - outage_days, 0)),
         *_left_out(quality, language),
@@ -173,5 +176,11 @@ def _notes(quality: "DataQuality", words: dict[str, tuple[str, str]]) -> list[st
     return [words[note][0] for note in quality["notes"] if note in words]
 
 
-def _span(span: "Span", words: dict[str, tuple[str, str]]) -> str:
-    return words["span"][0].format(start=span["start"], end=span["end"])
+def _span(days: "Span | DataQuality", language: str) -> dict[str, str]:
+    """First and last day as people write them: 3 Mar 2026, 3 mar 2026."""
+    months = MONTHS[LANGUAGES[_index(language)]]
+    written = {}
+    for key, text in (("start", days["start"]), ("end", days["end"])):
+        day = date.fromisoformat(text or "")
+        written[key] = f"{day.day} {months[day.month - 1]} {day.year}"
+    return written
