@@ -70,7 +70,7 @@ def an_empty_part(name: str, state: str, language: str = "en", error: dict[str, 
 
 def a_run(*parts: TenantPart, total: int | None = None, **counts: int) -> RunPage:
     run = {"run_id": "11111111-1111-4111-8111-111111111111", "created_at": "2026-11-21T02:00:07Z", "code_version": "1"}
-    all_counts = {"done": len(parts), "failed": 0, "skipped": 0, "open": 0} | counts
+    all_counts = {"done": len(parts), "failed": 0, "no_sales": 0, "skipped": 0, "pending": 0} | counts
     return RunPage(run, all_counts, list(parts), len(parts) if total is None else total)
 
 

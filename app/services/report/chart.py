@@ -81,6 +81,7 @@ class Chart:
     zero: float  # pixels
     clipped: tuple[Bar, ...]  # a cut across bars that are higher than the chart
     kinds: frozenset[str]  # what the legend must name
+    long: bool  # so many days that a phone shows the newer half alone
     height: int = HEIGHT
     top: float = TOP
     base: float = BASE
@@ -116,6 +117,7 @@ def draw_chart(days: list[ChartDay], locale: Locale) -> Chart:
         zero=scale.y(0.0),
         clipped=tuple(_cut(i, step) for i, day in enumerate(days) if (day.sold or 0.0) > scale.high),
         kinds=_kinds(days),
+        long=len(days) >= MONTHLY_FROM,
     )
 
 

@@ -54,7 +54,11 @@ class TenantPart:
 
 @dataclass(frozen=True)
 class RunPage:
-    """One run and as many of its tenants as the page shows; ``total`` counts them all."""
+    """One run and as many of its tenants as the page shows.
+
+    ``total`` counts them all, ``counts`` by what became of them: done (unchanged ones too), no_sales, failed, skipped
+    and pending.
+    """
 
     run: Row
     counts: dict[str, int]
@@ -134,8 +138,8 @@ def _history(store: TenantStore, report: Row) -> History | None:
 
 
 def _count_states(items: list[Row]) -> dict[str, int]:
-    counts = dict.fromkeys(("done", "failed", "skipped", "open"), 0)
+    counts = dict.fromkeys(("done", "no_sales", "failed", "skipped", "pending"), 0)
     for item in items:
-        state = item["state"]
-        counts[state if state in counts else "open"] += 1
+        state = _state(item, item.get("report") or {})
+        counts["done" if state == "unchanged" else state] += 1
     return counts

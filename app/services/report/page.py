@@ -69,7 +69,7 @@ def view_page(run: RunPage) -> PageView:
     counts = {key: str(count) for key, count in run.counts.items()}
     created = str(run.run.get("created_at", ""))[:16].replace("T", " ")
     summary = [say(language, "run_line", when=created, n=run.total, **counts)]
-    if run.counts["open"]:
+    if run.counts["pending"]:
         summary.append(say(language, "run_open", **counts))
     if run.total > len(tenants):
         summary.append(say(language, "left_out", shown=len(tenants), n=run.total))

@@ -8,8 +8,8 @@ from app.services.report.formats import Language
 WORDS: dict[Language, dict[str, str]] = {
     "en": {
         "title": "Sales forecast",
-        "run_line": "Made on {when} (UTC). Shops: {n}. {done} done, {failed} failed, {skipped} skipped.",
-        "run_open": "This run has not finished: {open} shops are still open.",
+        "run_line": "Made on {when} (UTC). Shops: {n}; forecast: {done}; no sales yet: {no_sales}; failed: {failed}.",
+        "run_open": "This run has not finished; shops still open: {pending}.",
         "left_out": "Only the first {shown} of {n} shops are on this page.",
         "search": "Find a shop",
         "overview": "All shops",
@@ -61,8 +61,8 @@ WORDS: dict[Language, dict[str, str]] = {
         "ahead_none": "No holidays, promotions or closures are known for these days.",
         "unusual_title": "Unusual days",
         "unusual_none": "No unusual days in the last 90.",
-        "unusual_up": "{day}: {y}, far more than the {expected} that was to be expected.",
-        "unusual_down": "{day}: {y}, far less than the {expected} that was to be expected.",
+        "unusual_up": "{day}: {y}, clearly more than the {expected} that was to be expected.",
+        "unusual_down": "{day}: {y}, clearly less than the {expected} that was to be expected.",
         "every_day": "Every day in a table",
         "day": "Day",
         "low": "Likely from",
@@ -123,8 +123,11 @@ WORDS: dict[Language, dict[str, str]] = {
     },
     "es": {
         "title": "Previsión de ventas",
-        "run_line": "Hecha el {when} (UTC). Negocios: {n}. {done} listos, {failed} con error, {skipped} omitidos.",
-        "run_open": "Esta ejecución no ha terminado: faltan {open} negocios.",
+        "run_line": (
+            "Hecha el {when} (UTC). Negocios: {n}; con previsión: {done}; aún sin ventas: {no_sales}; "
+            "con error: {failed}."
+        ),
+        "run_open": "Esta ejecución no ha terminado; negocios que faltan: {pending}.",
         "left_out": "Esta página muestra solo los primeros {shown} de {n} negocios.",
         "search": "Buscar un negocio",
         "overview": "Todos los negocios",
@@ -176,8 +179,8 @@ WORDS: dict[Language, dict[str, str]] = {
         "ahead_none": "No se conocen festivos, promociones ni cierres en estos días.",
         "unusual_title": "Días inusuales",
         "unusual_none": "Ningún día inusual en los últimos 90.",
-        "unusual_up": "{day}: {y}, mucho más que los {expected} que cabía esperar.",
-        "unusual_down": "{day}: {y}, mucho menos que los {expected} que cabía esperar.",
+        "unusual_up": "{day}: {y}, claramente más que los {expected} que cabía esperar.",
+        "unusual_down": "{day}: {y}, claramente menos que los {expected} que cabía esperar.",
         "every_day": "Todos los días en una tabla",
         "day": "Día",
         "low": "Probable desde",

@@ -25,7 +25,7 @@
     const cursor = chart.querySelector(".cursor");
     cursor.setAttribute("x", `${(100 * day) / days.length}%`);
     cursor.setAttribute("width", `${100 / days.length}%`);
-    chart.parentElement.querySelector(".readout").textContent = days[day];
+    chart.closest("figure").querySelector(".readout").textContent = days[day];
     chart.dataset.day = day;
   };
   const point = (event) => {
