@@ -29,6 +29,7 @@ from app.services.ml.series import DailySeries, FloatArray, closed_weekdays, wee
 
 LEVELS = (0.8, 0.95)  # always given; `interval_level` comes on top
 LARGEST_DAY = 1e15  # intake refuses larger amounts; a larger day would overflow squares
+SMALLEST_DAY = 1e-9  # less than a billionth of a coin is no sale; dividing by it would overflow
 SHORT_HISTORY_DAYS = 56
 # Fold residuals come from parameters that are up to three folds older than those of the final fit, and are larger than
 # its errors: by 14 to 36 % (median) in the three largest sources of the development data.
@@ -142,7 +143,8 @@ class BusinessMLEngine:
         capped = series.tail(settings.max_train_window_days)
         if np.abs(capped.y).max() > LARGEST_DAY:
             notes.append(f"Days beyond {LARGEST_DAY:.0e} were cut to that: check the sales for typing errors.")
-            capped = DailySeries(capped.start, np.clip(capped.y, -LARGEST_DAY, LARGEST_DAY))
+        y = np.where(np.abs(capped.y) < SMALLEST_DAY, 0.0, np.clip(capped.y, -LARGEST_DAY, LARGEST_DAY))
+        capped = DailySeries(capped.start, y)
         if len(capped) < SHORT_HISTORY_DAYS:
             notes.append(f"Short history: {len(capped)} day(s). The forecast becomes better with every week.")
         country = self._country(calendar, notes)

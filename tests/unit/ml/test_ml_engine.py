@@ -185,6 +185,12 @@ def test_a_day_beyond_reason_is_cut_and_noted():
     assert result.forecast.yhat.max() < 100
 
 
+def test_less_than_a_billionth_counts_as_no_sale():
+    result = run(series_of(np.full(100, 5e-324)))
+
+    assert (result.forecast.yhat == 0).all()
+
+
 @pytest.mark.parametrize("scale", [1e-3, 1e6])
 def test_confidence_and_weights_do_not_depend_on_the_scale_of_sales(scale):
     small, large = run(weekly_series(noise=0.3)), run(weekly_series(noise=0.3, level=scale))
