@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 ATTEMPTS = 4
-FIRST_WAIT_SECONDS = 0.25  # at most; doubled each time, a random share of it
+FIRST_WAIT_SECONDS = 0.5  # at most; doubled each time, and a random part of its second half left out
 LONGEST_WAIT_SECONDS = 15.0  # a server that asks for more patience gets it from the next run, not from this call
 
 _UNREACHABLE_STEP = "Check SUPABASE_URL and the network; a paused project does not answer until it is restored."
@@ -137,11 +137,14 @@ def _may_repeat(state: RetryCallState) -> bool:
 
 
 def _patience(state: RetryCallState) -> float:
-    """Seconds to wait: what the server asked for, else a random share of a time that doubles."""
+    """Seconds to wait: a time that doubles, with jitter, and no less than the server asked for.
+
+    PostgREST asks for 0 while it reconnects; four calls at once would all come too early.
+    """
     passing = state.outcome.exception() if state.outcome else None
-    if isinstance(passing, PassingFailure) and passing.wait_seconds is not None:
-        return min(passing.wait_seconds, LONGEST_WAIT_SECONDS)
-    return random.uniform(0, FIRST_WAIT_SECONDS * 2 ** (state.attempt_number - 1))  # noqa: S311 - not cryptography
+    longest = FIRST_WAIT_SECONDS * 2.0 ** (state.attempt_number - 1)
+    asked = (passing.wait_seconds or 0.0) if isinstance(passing, PassingFailure) else 0.0
+    return max(random.uniform(longest / 2, longest), min(asked, LONGEST_WAIT_SECONDS))  # noqa: S311 - not cryptography
 
 
 def _note_repeat(state: RetryCallState) -> None:

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from itertools import pairwise
 
 import pytest
 
@@ -134,18 +133,18 @@ def test_a_call_that_was_certainly_not_carried_out_is_always_repeated(network: N
 def test_waits_grow_and_differ(network: Network) -> None:
     network.server.script += [Fault(503)]
 
-    for _ in range(40):
+    for _ in range(10):
         with pytest.raises(DatabaseUnavailable):
             network.gateway.call("ml_check_sales", {})
 
-    by_attempt = [network.waits[attempt :: ATTEMPTS - 1] for attempt in range(ATTEMPTS - 1)]
-    assert all(max(waits) <= 0.25 * 2**attempt for attempt, waits in enumerate(by_attempt))
-    # Means of 40 uniform draws around 0.125, 0.25 and 0.5 s; their standard errors are 0.011, 0.023 and 0.046 s.
-    assert all(earlier < later for earlier, later in pairwise(sum(waits) for waits in by_attempt))
+    # Four attempts have three waits between them: 0.25-0.5 s, 0.5-1 s, 1-2 s.
+    for attempt in range(ATTEMPTS - 1):
+        assert all(0.25 <= wait / 2**attempt <= 0.5 for wait in network.waits[attempt :: ATTEMPTS - 1])
+    assert len(network.waits) == 10 * (ATTEMPTS - 1)
     assert len(set(network.waits)) == len(network.waits)
 
 
-@pytest.mark.parametrize(("header", "waited"), [("7", 7.0), ("0", 0.0), ("86400", LONGEST_WAIT_SECONDS)])
+@pytest.mark.parametrize(("header", "waited"), [("7", 7.0), ("86400", LONGEST_WAIT_SECONDS)])
 def test_the_server_says_how_long_to_wait(network: Network, header: str, waited: float) -> None:
     network.server.script += [Fault(429, headers={"Retry-After": header}), GOOD]
 
@@ -163,13 +162,13 @@ def test_the_server_may_name_a_time_instead(network: Network) -> None:
     assert 0 < network.waits[0] <= 10
 
 
-@pytest.mark.parametrize("header", ["soon", "-5", "Thu, 99 Jan 2026", ""])
-def test_a_time_to_wait_that_cannot_be_read_is_ignored(network: Network, header: str) -> None:
+@pytest.mark.parametrize("header", ["soon", "-5", "Thu, 99 Jan 2026", "", "0"])
+def test_a_time_to_wait_that_says_nothing_is_ignored(network: Network, header: str) -> None:
     network.server.script += [Fault(503, headers={"Retry-After": header}), GOOD]
 
     network.gateway.call("ml_check_sales", {})
 
-    assert 0 <= network.waits[0] <= 0.25
+    assert 0.25 <= network.waits[0] <= 0.5
 
 
 def test_null_false_zero_and_empty_answers_are_results(network: Network) -> None:

@@ -35,10 +35,10 @@ ROOT = os.geteuid() == 0
 
 def start_elsewhere(home: Path, *options: str) -> "subprocess.Popen[bytes]":
     """Another process that makes sure the database of ``home`` runs, and says where it is."""
-    checkout = Path(__file__).parents[2]
+    path = os.pathsep.join([str(Path(__file__).parents[2]), *filter(None, sys.path)])
     return subprocess.Popen(
         [sys.executable, "-c", STARTER, str(home), *options],
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=os.environ | {"PYTHONPATH": str(checkout)},
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=os.environ | {"PYTHONPATH": path},
     )  # fmt: skip
 
 
