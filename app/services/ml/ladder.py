@@ -69,8 +69,10 @@ def fallback(
             member = fit_member(candidate, series, calendar, settings)
         except (CandidateFailed, CandidateUnavailable):
             continue  # the next rung is simpler; the engine's score table keeps the reasons
-        return member, f"{_days(series)} of sales cannot be split for a comparison: {name} by rule."
-    return _mean_of_days(series, calendar, settings), f"{_days(series)} of sales: the average day by rule."
+        return member, f"{_days(series)} of sales are too few to compare methods: {name} by rule."
+    return _mean_of_days(
+        series, calendar, settings
+    ), f"{_days(series)} of sales are too few to compare methods: the average day by rule."
 
 
 def _mean_of_days(series: DailySeries, calendar: Calendar, settings: MLSettings) -> Member:
