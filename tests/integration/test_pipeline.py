@@ -3,6 +3,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
@@ -17,7 +18,7 @@ from app.errors import DatabaseUnavailable, LeaseLost, TenantBusy, UnknownModel,
 from app.services import ml, runs
 from app.services.ml import pipeline
 from app.services.ml.artifact import ArtifactKeys, load_keys
-from app.services.ml.hashing import output_hash, restore_snapshot
+from app.services.ml.hashing import RestoredInput, output_hash, restore_snapshot
 from app.services.ml.ml_engine import BusinessMLEngine
 from app.services.ml.model_version_manager import ModelVersionManager
 from tests.integration.shops import CHEAP, add_shop, sale, shop_id, yesterday
@@ -32,24 +33,30 @@ def gateway(database_url: str) -> Iterator[Gateway]:
 
 @pytest.fixture
 def environment(database_url: str, tmp_path) -> Settings:
-    return Settings(database_url=database_url, tenantcast_home=tmp_path / "home", ml_lease_seconds=2)  # type: ignore[arg-type]
+    return Settings(database_url=database_url, tenantcast_home=tmp_path / "home", ml_lease_seconds=2)
 
 
 @pytest.fixture
-def train(gateway: Gateway, environment: Settings) -> Callable:
+def train(gateway: Gateway, environment: Settings) -> Callable[..., Any]:
     """The public entry with this test's database and three quick candidates."""
 
-    def call(name="bakery", **options):
-        options = {"gateway": gateway, "settings": CHEAP, "environment": environment} | options
-        return ml.train_and_predict_sales(shop_id(name), **options)
+    def call(name: str = "bakery", **options: Any) -> Any:
+        given: dict[str, Any] = {"gateway": gateway, "settings": CHEAP, "environment": environment} | options
+        return ml.train_and_predict_sales(shop_id(name), **given)
 
     return call
 
 
-def _item(gateway: Gateway, run_id: str | None = None) -> dict:
+def _item(gateway: Gateway, run_id: str | None = None) -> Any:
     shown = SystemStore(gateway).show_run(None if run_id is None else UUID(run_id))
     assert len(shown["items"]) == 1
     return shown["items"][0]
+
+
+def _replay(store: TenantStore, report: Any) -> RestoredInput:
+    row = store.read_snapshot(report["input_hash"])
+    assert row is not None
+    return restore_snapshot(row["payload"])
 
 
 def test_a_shop_with_sales_gets_a_published_forecast(gateway, train):
@@ -157,7 +164,7 @@ def test_overrides_that_change_what_is_read_are_read_again_with(gateway, train):
 
     report = train()
 
-    snapshot = restore_snapshot(store.read_snapshot(report["input_hash"])["payload"])
+    snapshot = _replay(store, report)
     assert len(snapshot.series) == 30
     assert report["quality"]["days_before_window"] > 0
 
@@ -166,7 +173,7 @@ def test_the_snapshot_replays_to_the_same_output(gateway, train):
     store = add_shop(gateway, "bakery")
     report = train()
 
-    replay = restore_snapshot(store.read_snapshot(report["input_hash"])["payload"])
+    replay = _replay(store, report)
 
     assert replay.settings.horizon_days == CHEAP.horizon_days
     assert replay.code_version == __version__
@@ -467,4 +474,4 @@ def test_the_four_names_are_exported():
     assert ml.ModelVersionManager is ModelVersionManager
     assert ml.train_and_predict_sales is pipeline.train_and_predict_sales
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-        _ = ml.nothing  # type: ignore[attr-defined]
+        _ = ml.nothing

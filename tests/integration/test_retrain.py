@@ -5,8 +5,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -38,7 +39,7 @@ def gateway(database_url: str) -> Iterator[Gateway]:
 
 @pytest.fixture
 def settings(database_url: str, tmp_path: Path) -> Settings:
-    return Settings(database_url=database_url, tenantcast_home=tmp_path / "home", ml_lease_seconds=2)  # type: ignore[arg-type]
+    return Settings(database_url=database_url, tenantcast_home=tmp_path / "home", ml_lease_seconds=2)
 
 
 @pytest.fixture
@@ -254,7 +255,7 @@ def _command(database_url: str, home: Path, *arguments: str, **environment: str)
     )
 
 
-def _finish(command: subprocess.Popen[str]) -> dict:
+def _finish(command: subprocess.Popen[str]) -> Any:
     out, _ = command.communicate(timeout=PATIENCE_SECONDS)
     assert command.returncode == 0
     return json.loads(out)
@@ -277,7 +278,7 @@ def _assert_complete_and_nothing_doubled(database_url: str, shops: list[TenantSt
     with psycopg.connect(database_url) as connection:
 
         def numbers(query: str) -> list:
-            return connection.execute(query).fetchall()  # type: ignore[arg-type]
+            return connection.execute(query).fetchall()
 
         forecasts = numbers(
             "select count(*), count(distinct run_id), count(distinct fence) from ml_predictions"
@@ -335,7 +336,7 @@ def test_workers_whose_parent_was_killed_end_by_themselves(settings, shops, data
     assert alive == []
 
 
-def _wait_for(look):
+def _wait_for(look: Callable[[], Any]) -> Any:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not (found := look()):
         assert time.monotonic() < deadline
@@ -343,7 +344,7 @@ def _wait_for(look):
     return found
 
 
-def _kill_group_when(command: subprocess.Popen[str], condition) -> None:
+def _kill_group_when(command: subprocess.Popen[str], condition: Callable[[], bool]) -> None:
     group = os.getpgid(command.pid)
     _wait_for(condition)
     os.killpg(group, signal.SIGKILL)

@@ -15,9 +15,9 @@ KEY = "Y2FuYXJ5LWtleS1jYW5hcnkta2V5LWNhbmFyeS1rZXk="
 
 def _settings(**values) -> Settings:
     return Settings(
-        database_url=f"postgresql://worker:{CANARY}%40x@db.example:5432/shop",  # type: ignore[arg-type]
-        supabase_service_role_key=f"sb_{CANARY}_role",  # type: ignore[arg-type]
-        ml_artifact_keys=f"k1:{KEY}",  # type: ignore[arg-type]
+        database_url=f"postgresql://worker:{CANARY}%40x@db.example:5432/shop",
+        supabase_service_role_key=f"sb_{CANARY}_role",
+        ml_artifact_keys=f"k1:{KEY}",
         **values,
     )
 

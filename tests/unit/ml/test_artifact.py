@@ -9,6 +9,7 @@ import random
 import stat
 import zlib
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import joblib
@@ -25,7 +26,7 @@ from app.services.ml.artifact_reader import plain_copy, read_plain, write_plain
 SHOP = UUID("11111111-1111-4111-8111-111111111111")
 STRANGER = UUID("22222222-2222-4222-8222-222222222222")
 KEYS = ArtifactKeys((("k2", b"b" * 32), ("k1", b"a" * 32)))
-STATE = {
+STATE: dict[str, Any] = {
     "name": "sarimax",
     "params": np.array([0.5, -0.25, 1e-9]),
     "matrix": np.asfortranarray(np.arange(6, dtype=np.int64).reshape(2, 3)),
@@ -35,13 +36,21 @@ STATE = {
 }
 
 
-def _seal(state=STATE, keys=KEYS, tenant=SHOP, version="20261120.7"):
+def _seal(
+    state: dict[str, Any] = STATE, keys: ArtifactKeys = KEYS, tenant: UUID = SHOP, version: str = "20261120.7"
+) -> str:
     return seal_model(
         state, keys, tenant_id=tenant, model_type="sales_forecast", model_version=version, run_id="r", fence=7
     )
 
 
-def _open(text, keys=KEYS, tenant=SHOP, version="20261120.7", model_type="sales_forecast"):
+def _open(
+    text: str,
+    keys: ArtifactKeys = KEYS,
+    tenant: UUID = SHOP,
+    version: str = "20261120.7",
+    model_type: str = "sales_forecast",
+) -> Any:
     return open_model(text, keys, tenant_id=tenant, model_type=model_type, model_version=version)
 
 
@@ -76,7 +85,7 @@ def test_a_state_comes_back_as_it_was():
     assert opened.state.keys() == STATE.keys()
     np.testing.assert_array_equal(opened.state["params"], STATE["params"])
     np.testing.assert_array_equal(opened.state["matrix"], STATE["matrix"])
-    assert opened.state["empty"].shape == (0,)  # type: ignore[attr-defined]
+    assert opened.state["empty"].shape == (0,)
     assert opened.state["booster"] == STATE["booster"]
     assert opened.state["nested"] == STATE["nested"]
     assert opened.other_versions == {}
@@ -151,7 +160,7 @@ def test_every_missing_header_field_is_refused_even_when_it_is_signed():
 
 
 def test_two_thousand_flipped_bits_are_refused(monkeypatch):
-    reads = []
+    reads: list[bytes] = []
     monkeypatch.setattr(artifact, "read_plain", reads.append)
     blob = base64.b64decode(_seal())
     rng = random.Random(20261121)
@@ -199,10 +208,10 @@ def test_a_second_spelling_of_the_same_bytes_is_refused():
 class _Touch:
     """A pickle of it touches a file when it is loaded naively."""
 
-    def __init__(self, call, *args):
+    def __init__(self, call: Any, *args: Any) -> None:
         self.call, self.args = call, args
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return self.call, self.args
 
 
@@ -341,7 +350,7 @@ def test_hkdf_gives_the_numbers_of_the_rfc(key, salt, info, length, output):
 def test_keys_come_from_the_setting_and_the_first_signs():
     first, second = (base64.b64encode(bytes([n]) * 32).decode() for n in (1, 2))
 
-    keys = load_keys(Settings(ml_artifact_keys=f"new:{first}, old:{second}"))  # type: ignore[arg-type]
+    keys = load_keys(Settings(ml_artifact_keys=f"new:{first}, old:{second}"))
 
     assert (keys.signing_id, keys.ids) == ("new", ("new", "old"))
     assert keys.key("old") == b"\x02" * 32

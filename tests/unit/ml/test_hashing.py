@@ -3,6 +3,7 @@ import dataclasses
 import math
 import zlib
 from datetime import date
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,10 +25,24 @@ from app.services.ml.series import DailySeries
 
 SERIES = DailySeries(date(2026, 11, 1), np.array([10.0, 0.1 + 0.2, -3.5]))
 CALENDAR = Calendar("ES", (KnownDay(date(2026, 11, 9), "closure", "Almudena"),), frozenset({6}))
-TENANT = {"time_zone": "Europe/Madrid", "cutoff_hour": 0, "country": "ES", "language": "es", "currency": "EUR"}
+TENANT: dict[str, Any] = {
+    "time_zone": "Europe/Madrid",
+    "cutoff_hour": 0,
+    "country": "ES",
+    "language": "es",
+    "currency": "EUR",
+}
 
 
-def _document(series=SERIES, calendar=CALENDAR, settings=None, *, tenant=TENANT, stale=False, code_version="0.1.0"):
+def _document(
+    series: DailySeries = SERIES,
+    calendar: Calendar = CALENDAR,
+    settings: MLSettings | None = None,
+    *,
+    tenant: dict[str, Any] = TENANT,
+    stale: bool = False,
+    code_version: str = "0.1.0",
+) -> dict[str, Any]:
     return input_document(
         series,
         calendar,
@@ -38,9 +53,9 @@ def _document(series=SERIES, calendar=CALENDAR, settings=None, *, tenant=TENANT,
     )
 
 
-def _result(**changes) -> EngineResult:
+def _result(**changes: Any) -> EngineResult:
     yhat = np.array([1.0, 2.0])
-    values = {
+    values: dict[str, Any] = {
         "as_of": date(2026, 11, 3),
         "forecast": Forecast(date(2026, 11, 4), yhat, {0.8: (yhat - 1, yhat + 1)}),
         "anomalies": (Anomaly(date(2026, 11, 2), 9.0, 1.0, 6.1, is_anomaly=True),),
