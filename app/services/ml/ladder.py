@@ -61,6 +61,7 @@ def fallback(
     (Member, reason) : always
     """
     known = {candidate.name: candidate for candidate in candidates}
+    too_few = f"{_days(series)} of sales are too few to compare methods"
     for name in RUNGS:
         candidate = known.get(name)
         if candidate is None or len(series) < candidate.min_history:
@@ -69,10 +70,8 @@ def fallback(
             member = fit_member(candidate, series, calendar, settings)
         except (CandidateFailed, CandidateUnavailable):
             continue  # the next rung is simpler; the engine's score table keeps the reasons
-        return member, f"{_days(series)} of sales are too few to compare methods: {name} by rule."
-    return _mean_of_days(
-        series, calendar, settings
-    ), f"{_days(series)} of sales are too few to compare methods: the average day by rule."
+        return member, f"{too_few}: {name} by rule."
+    return _mean_of_days(series, calendar, settings), f"{too_few}: the average day by rule."
 
 
 def _mean_of_days(series: DailySeries, calendar: Calendar, settings: MLSettings) -> Member:
