@@ -61,9 +61,10 @@ def read_calendar(path: Path, directory: TenantDirectory) -> DaysOfTenants:
             continue
         found[tenant_id][day["day"], day["kind"]] = day
     if problems:
+        count = "1 wrong line" if len(problems) == 1 else f"{len(problems)} wrong lines"
         more = f"; and {len(problems) - SHOWN_PROBLEMS} more" if len(problems) > SHOWN_PROBLEMS else ""
         raise InvalidFile(
-            f"{path.name} has {len(problems)} wrong line{'s'[: len(problems) > 1]}: {'; '.join(problems[:SHOWN_PROBLEMS])}{more}.",
+            f"{path.name} has {count}: {'; '.join(problems[:SHOWN_PROBLEMS])}{more}.",
             next_step="Nothing was written. Mend these lines and import the file again.",
         )
     return {tenant_id: list(days.values()) for tenant_id, days in found.items()}
