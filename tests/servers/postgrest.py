@@ -1,4 +1,8 @@
-"""A real PostgREST in front of a test's database, reachable as Supabase serves it: below ``/rest/v1``."""
+"""A real PostgREST in front of a test's database, reachable as Supabase serves it: below ``/rest/v1``.
+
+By hand, in front of any database whose superuser you are: ``python -m tests.servers.postgrest URL [MAX_ROWS]`` prints
+the two settings that lead to it and serves until it is interrupted.
+"""
 
 import base64
 import hashlib
@@ -6,8 +10,10 @@ import http.client
 import platform
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
+import sys
 import tarfile
 import tempfile
 import threading
@@ -19,7 +25,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import jwt
+import psycopg
 from psycopg.conninfo import make_conninfo
+
+from tests.servers.postgres import SUPABASE_ROLES
 
 CACHE = Path(__file__).parents[2] / ".cache" / "postgrest"
 VERSION = "12.0.2-2"
@@ -215,3 +224,20 @@ def _prefix_stripped(socket_path: Path) -> Iterator[str]:
         finally:
             server.shutdown()
             thread.join()
+
+
+def main() -> None:
+    """Serve the database of the first argument, for a look by hand."""
+    url, max_rows = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 1000
+    with psycopg.connect(url) as connection:
+        connection.execute(SUPABASE_ROLES)
+    with running_postgrest(url, max_rows) as server:
+        print(f"export SUPABASE_URL={server.url} SUPABASE_SERVICE_ROLE_KEY={server.key()}", flush=True)
+        ended = threading.Event()
+        for ending in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(ending, lambda *_: ended.set())
+        ended.wait()
+
+
+if __name__ == "__main__":
+    main()
