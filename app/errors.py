@@ -96,6 +96,7 @@ class DatabaseUnavailable(Transient):
 
     code = "database_unavailable"
     sent = False  # true when the statement may have been carried out: its answer was lost
+    futile = False  # true when the same call at once would take as long again
 
 
 class TenantBusy(Transient):

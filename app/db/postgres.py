@@ -151,9 +151,9 @@ _dumps = partial(json.dumps, allow_nan=False)
 
 
 def _may_repeat(function: str, error: BaseException) -> bool:
-    if not isinstance(error, DatabaseUnavailable):
+    if not isinstance(error, DatabaseUnavailable) or error.futile:
         return False
-    return not getattr(error, "sent", False) or function not in NOT_REPEATABLE
+    return not error.sent or function not in NOT_REPEATABLE
 
 
 def _log_retry(function: str, state: tenacity.RetryCallState) -> None:

@@ -15,9 +15,7 @@ CHECK_URL = "Check user, password, host and database name in DATABASE_URL."
 CHECK_REACHABLE = "Check that the server runs and that its host and port in DATABASE_URL are right; then try again."
 
 _NOT_INSTALLED = (errors.UndefinedFunction, errors.UndefinedTable, errors.InvalidSchemaName)
-_PASSING = (
-    errors.SerializationFailure, errors.DeadlockDetected, errors.LockNotAvailable, errors.QueryCanceled,
-)  # fmt: skip
+_UNDONE = (errors.SerializationFailure, errors.DeadlockDetected, errors.LockNotAvailable)
 _REFUSED_LOGIN = (
     "password authentication failed", "no password supplied", "no pg_hba.conf entry", "authentication failed",
     "permission denied for database", "Tenant or user not found",
@@ -43,8 +41,8 @@ def statement_error(function: str, error: psycopg.Error) -> TenantcastError:
         return WrongKey(f"The database does not let this login call {function}.", next_step=MIGRATE)
     if isinstance(error, _NOT_INSTALLED) and _names_ours(function, error):
         return NotInstalled(f"The database lacks {function} or what it needs.", next_step=MIGRATE)
-    if isinstance(error, _PASSING):
-        return _sent(f"The database gave up on {function} ({_condition(error)}).")
+    if isinstance(error, (errors.QueryCanceled, *_UNDONE)):
+        return _gave_up(function, error)
     if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) or state[:2] in {"08", "53", "57"}:
         return _sent(f"The database did not answer {function}.")
     if state.startswith("TC"):
@@ -57,6 +55,15 @@ def _names_ours(function: str, error: psycopg.Error) -> bool:
     """A function of ours, or a table or schema that it reads, is missing (and not one of the product's)."""
     text = str(error)
     return any(name in text for name in (function, "public.ml_", "tenantcast_"))
+
+
+def _gave_up(function: str, error: psycopg.Error) -> DatabaseUnavailable:
+    """The server itself undid the statement: too long, or in the way of another one."""
+    unavailable = DatabaseUnavailable(
+        f"The database gave up on {function} ({_condition(error)}).", next_step="Try again; look at the server's load."
+    )
+    unavailable.futile = isinstance(error, errors.QueryCanceled)  # the statement's time was up
+    return unavailable
 
 
 def _sent(message: str) -> DatabaseUnavailable:

@@ -6,6 +6,7 @@ from uuid import UUID
 
 import psycopg
 import pytest
+from structlog.testing import capture_logs
 
 from app.db import postgres as module
 from app.db.postgres import PostgresGateway
@@ -140,9 +141,12 @@ def test_a_statement_that_takes_too_long_is_given_up(database_url: str) -> None:
         )
     gateway = PostgresGateway(database_url, statement_timeout_seconds=1)
 
-    with pytest.raises(DatabaseUnavailable, match="gave up on ml_list_runs"):
+    with pytest.raises(DatabaseUnavailable, match="gave up on ml_list_runs") as given_up, capture_logs() as logs:
         gateway.call("ml_list_runs", {"p_limit": 1})
     gateway.close()
+
+    assert given_up.value.futile
+    assert not [entry for entry in logs if entry["event"] == "database_retry"]  # it would take as long again
 
 
 @pytest.mark.parametrize(("function", "calls"), [("ml_finish_run", 2), ("ml_start_run", 1), ("ml_claim_item", 1)])
