@@ -135,6 +135,7 @@ def _work_off(work: Work, gateway: Gateway, jobs: int, watch: "_Watch") -> None:
     if jobs == 1:
         while not over():
             drain(work, gateway, tell=watch.hear)
+        watch.end()
         return
     team = Team(work, jobs)
     try:
@@ -142,6 +143,7 @@ def _work_off(work: Work, gateway: Gateway, jobs: int, watch: "_Watch") -> None:
             team.fill()
             for event in team.listen(POLL_SECONDS):
                 watch.hear(event)
+        watch.end()  # the ledger knows it before the last worker has said so
     finally:
         team.stop()
 
@@ -197,6 +199,11 @@ class _Watch:
         elif kind == "worker_lost":
             self._ours.clear()  # whoever is still at work says so with its next tenant
             self.tell(event["text"])
+
+    def end(self) -> None:
+        """No item is open any more, whoever ended it."""
+        if len(self._ended) < self.total:
+            self._progress(self.total, self.total, "")
 
     def tell(self, text: str) -> None:
         self._progress(min(len(self._ended), self.total), self.total, text)
