@@ -75,16 +75,6 @@ class EmbeddedPostgres:
                 place.sockets.rmdir()
         self._record.unlink(missing_ok=True)
 
-    def erase(self) -> None:
-        """Throw away everything in the database; `ensure_running` then makes it anew. For the demo and for tests."""
-        import psycopg
-        from psycopg.conninfo import make_conninfo
-
-        with self._locked():
-            url = (self._running() or self._start()).url("postgres")
-            with psycopg.connect(make_conninfo(url), autocommit=True) as connection:
-                connection.execute(f"drop database if exists {DATABASE} with (force)")
-
     @property
     def _record(self) -> Path:
         return self.home / "postgres.json"

@@ -83,7 +83,7 @@ def run_demo(
 
     Parameters
     ----------
-    settings : only home and logging count; the demo's own database lives below the home, is emptied first and
+    settings : only home and logging count; the demo's own database lives below the home, is made anew and
         stopped at the end
     out : the page; default ``demo/report.html`` in the home
     jobs : processes; default one per core, at most 8
@@ -140,11 +140,11 @@ def _own_settings(settings: Settings) -> Settings:
 
 @contextmanager
 def _own_database(own: Settings, tell: Progress) -> Iterator[Gateway]:
-    """The demo's database, empty; stopped at the end, so that the demo leaves nothing running."""
+    """The demo's database, made anew; stopped at the end, so that the demo leaves nothing running."""
     tell("database", 0, 1)
     server = EmbeddedPostgres(own.tenantcast_home)
     try:
-        server.erase()
+        server.discard()
         gateway = open_gateway(own)
         tell("database", 1, 1)
         try:

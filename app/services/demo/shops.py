@@ -90,7 +90,7 @@ SHOPS: tuple[Shop, ...] = (
         "Northside Bikes", "Europe/London", "GB", "GBP", "en", "promotions, one of them ahead",
         daily=1450, tickets=8, products=("helmet", "tyre", "service", "bike"), hours=(9.5, 18),
         week=(0.7, 0.7, 0.8, 0.9, 1.1, 1.8, 1.0), year_swing=0.30, year_peak=160, noise=0.14,
-        stretches=tuple(Stretch("promotion", offset, 4, 1.8, "Bike weekend") for offset in range(-10, 700, 56)),
+        stretches=tuple(Stretch("promotion", offset, 4, 1.8, "Bike days") for offset in range(-10, 700, 56)),
     ),
     Shop(
         "Electrónica Rápida", "America/Mexico_City", "MX", "MXN", "es", "many refunds",
