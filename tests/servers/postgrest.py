@@ -80,7 +80,7 @@ def running_postgrest(database_url: str, max_rows: int) -> Iterator[PostgrestSer
         finally:
             process.terminate()
             process.wait(timeout=10)
-    shutil.rmtree(directory)
+            shutil.rmtree(directory)
 
 
 def postgrest_program() -> Path:
