@@ -41,7 +41,9 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(params=[DESKTOP, PHONE], ids=["desktop", "phone"])
 def visit(request: pytest.FixtureRequest, browser: Browser, report: Path) -> Iterator[Visit]:
-    yield from visiting(browser, report, request.param)
+    for visit in visiting(browser, report, request.param):
+        visit.page.evaluate(OPEN_ALL)
+        yield visit
 
 
 def visiting(browser: Browser, report: Path, size: tuple[int, int]) -> Iterator[Visit]:
@@ -52,7 +54,6 @@ def visiting(browser: Browser, report: Path, size: tuple[int, int]) -> Iterator[
     visit.page.on("dialog", visit.refuse)
     visit.page.on("request", lambda request: visit.requests.append(request.url))
     visit.page.goto(report.as_uri())
-    visit.page.evaluate(OPEN_ALL)
     yield visit
     context.close()
 

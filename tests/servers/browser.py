@@ -88,7 +88,9 @@ def fetched_browser() -> Program:
     home = CACHE / PACKAGE.rpartition("@")[2]
     if not home.exists():
         _fetch(home)
-    (home / "fonts.conf").write_text(FONTS.format(home=home))  # the checkout may have moved
+    fonts, wanted = home / "fonts.conf", FONTS.format(home=home)
+    if fonts.read_text() != wanted:  # as it was packed, or the checkout has moved
+        fonts.write_text(wanted)
     environment = {"LD_LIBRARY_PATH": str(home / "lib"), "FONTCONFIG_PATH": str(home)}
     return Program(home / "chromium", FETCHED_FLAGS, environment)
 

@@ -18,9 +18,12 @@
   });
 
   const readings = new WeakMap();
-  const show = (chart, index) => {
+  const daysOf = (chart) => {
     if (!readings.has(chart)) readings.set(chart, JSON.parse(chart.dataset.days));
-    const days = readings.get(chart);
+    return readings.get(chart);
+  };
+  const show = (chart, index) => {
+    const days = daysOf(chart);
     const day = Math.min(Math.max(index, 0), days.length - 1);
     const cursor = chart.querySelector(".cursor");
     cursor.setAttribute("x", `${(100 * day) / days.length}%`);
@@ -32,8 +35,7 @@
     const chart = event.target.closest(".chart");
     if (!chart) return;
     const box = chart.getBoundingClientRect();
-    const count = JSON.parse(chart.dataset.days).length;
-    show(chart, Math.floor(((event.clientX - box.left) / box.width) * count));
+    show(chart, Math.floor(((event.clientX - box.left) / box.width) * daysOf(chart).length));
   };
   document.addEventListener("pointermove", point);
   document.addEventListener("pointerdown", point);
@@ -42,7 +44,7 @@
     const chart = event.target.closest(".chart");
     if (!step || !chart) return;
     event.preventDefault();
-    const last = JSON.parse(chart.dataset.days).length - 1;
+    const last = daysOf(chart).length - 1;
     show(chart, chart.dataset.day === undefined ? last : Number(chart.dataset.day) + step);
   });
 })();
