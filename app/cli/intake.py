@@ -54,7 +54,7 @@ def import_sales(
     """Load transactions from a CSV (plain or .gz). Importing a file twice is the same as once.
 
     Rows that cannot be used are kept aside with line number and reason; every other row is used. Ends with 3 when the
-    file breaks off in the middle; what stands before is kept.
+    file breaks off in the middle (what stands before is kept), and when not one of its rows could be used.
     """
     from app.services.sales_import import ImportOptions, import_file
 
@@ -73,6 +73,11 @@ def import_sales(
     emit(as_json, report, lambda console: print_import(console, report))
     if not report["complete"]:
         stderr_console().print(f"{file.name} broke off: {plain(report['problem'])}. What stands before is kept.")
+        raise typer.Exit(InvalidFile.exit_code)
+    if report["rows"] and not report["accepted"]:
+        stderr_console().print(
+            f"Not one row of {file.name} could be used. Are --column, --timezone, --delimiter right?"
+        )
         raise typer.Exit(InvalidFile.exit_code)
 
 

@@ -141,7 +141,10 @@ class _Place:
         except FileNotFoundError:
             return None
         place = cls(record.parent / written["root"], record.parent / written["sockets"])
-        return place if place.root.is_dir() else None
+        if place.root.is_dir():
+            return place
+        log.warning("private_database_files_gone", files=str(place.root), home=str(record.parent), kept="nothing")
+        return None
 
     def write(self, record: Path) -> None:
         """Paths within the home are kept relative, so that a home can be moved while its server is stopped."""

@@ -212,6 +212,18 @@ def test_a_file_that_cannot_be_used_is_data(empty: Shell, name: str) -> None:
     assert name in refused.stderr
 
 
+def test_a_file_without_one_usable_row_ends_as_data_and_keeps_every_row_aside(empty: Shell) -> None:
+    (empty.directory / "garbage.csv").write_text(
+        "tenant_id,fecha,total\nshop,yesterday,12\nshop,2024-01-01T10:00,much\n"
+    )
+
+    done = empty.run("import", "garbage.csv", "--json", code=3)
+
+    report = json.loads(done.stdout)
+    assert (report["rows"], report["accepted"], report["quarantined"]) == (2, 0, 2)
+    assert "Not one row" in done.stderr
+
+
 def test_a_database_that_is_not_there_is_tried_again_later(empty: Shell) -> None:
     url = "postgresql://admin:hunter2@127.0.0.1:1/shop"
 
