@@ -28,8 +28,9 @@ class Visit:
         dialog.dismiss()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def browser() -> Iterator[Browser]:
+    """One per test: the browser that a bare machine gets is a single process, which does not outlive a closed page."""
     with running_browser() as running:
         yield running
 
@@ -55,7 +56,6 @@ def visiting(browser: Browser, report: Path, size: tuple[int, int]) -> Iterator[
     visit.page.on("request", lambda request: visit.requests.append(request.url))
     visit.page.goto(report.as_uri())
     yield visit
-    context.close()
 
 
 def test_the_page_loads_without_a_complaint_and_asks_for_nothing_but_itself(visit: Visit, report: Path) -> None:
@@ -140,7 +140,6 @@ def test_the_page_can_be_read_without_any_script(browser: Browser, report: Path)
     section = page.locator("#shop-1")
     assert section.locator(".headline").inner_text() == "Next 7 days: about €770."
     assert section.locator("svg.chart rect.sold").count() > 80
-    context.close()
 
 
 def test_three_hundred_shops_are_still_one_usable_page(browser: Browser, tmp_path: Path) -> None:
