@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 
 from tests.servers.postgres import PostgresServer, running_postgres
+from tests.servers.redis import RedisServer, running_redis
 
 TEMPLATE = "tenantcast_template"
 KEPT = {"TENANTCAST_DATA", "TENANTCAST_FUZZ"}
-OURS = ("ML_", "SUPABASE_", "TENANTCAST_", "LOG_", "PGRST_")
+OURS = ("ML_", "SUPABASE_", "TENANTCAST_", "LOG_", "PGRST_", "CELERY_", "CACHE_", "METRICS_", "NOTIFY_")
+THEIRS = ("DATABASE_URL", "REDIS_URL")
 LIBPQ = ("PGDATA", "PGDATABASE", "PGHOST", "PGHOSTADDR", "PGOPTIONS", "PGPASSFILE", "PGPASSWORD", "PGPORT", "PGSERVICE",
          "PGSSLMODE", "PGUSER")  # fmt: skip
 
@@ -22,7 +24,7 @@ LIBPQ = ("PGDATA", "PGDATABASE", "PGHOST", "PGHOSTADDR", "PGOPTIONS", "PGPASSFIL
 def pytest_configure() -> None:
     """The developer's own settings stay out, for the tests and for the processes that they start."""
     for name in list(os.environ):
-        if (name.startswith(OURS) and name not in KEPT) or name == "DATABASE_URL" or name in LIBPQ:
+        if (name.startswith(OURS) and name not in KEPT) or name in THEIRS or name in LIBPQ:
             del os.environ[name]
 
 
@@ -72,3 +74,18 @@ def tenantcast_home(tmp_path: Path) -> Iterator[Path]:
     home = tmp_path / "home"
     yield home
     EmbeddedPostgres(home).discard()
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """A Redis server that ends with the run; started when the first test asks. Tests may flush, kill and start it."""
+    with running_redis() as server:
+        yield server
+
+
+@pytest.fixture
+def redis_url(redis_server: RedisServer) -> str:
+    """The address of the run's Redis server, running and empty, also when the test before has killed it."""
+    redis_server.start()
+    redis_server.flush()
+    return redis_server.url
