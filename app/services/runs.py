@@ -40,6 +40,7 @@ class Claim:
     attempt: int = 1
     force: bool = False  # compute again although nothing changed
     as_of: date | None = None  # the last day of sales to use
+    reanchor: bool = False  # carry the active model forward instead of fitting one, where it can be
 
 
 @dataclass(frozen=True)
@@ -58,9 +59,12 @@ def start_run(
     tenants: list[TenantId] | None,
     force: bool = False,
     as_of: date | None = None,
+    reanchor: bool = False,
 ) -> UUID:
     """A new run over ``tenants`` (None: all active ones); what it pins for every tenant is in its parameters."""
-    params = {"force": force, "as_of": as_of.isoformat() if as_of else None}
+    params: Row = {"force": force, "as_of": as_of.isoformat() if as_of else None}
+    if reanchor:
+        params["reanchor"] = True
     return UUID(SystemStore(gateway).start_run(kind, params, __version__, tenants)["run_id"])
 
 
@@ -70,7 +74,8 @@ def claim_item(store: TenantStore, run_id: UUID, lease_seconds: int) -> Claim | 
     if answer["outcome"] == "claimed":
         params = answer.get("params") or {}
         as_of = date.fromisoformat(params["as_of"]) if params.get("as_of") else None
-        return Claim(int(answer["fence"]), int(answer["attempt"]), bool(params.get("force")), as_of)
+        force, reanchor = bool(params.get("force")), bool(params.get("reanchor"))
+        return Claim(int(answer["fence"]), int(answer["attempt"]), force, as_of, reanchor)
     return NotClaimed(answer["outcome"], int(answer.get("retry_in_seconds") or 0), str(answer.get("state") or ""))
 
 
@@ -96,6 +101,7 @@ class Item:
         self.run_id = run_id
         self.fence = claim.fence
         self.attempt = claim.attempt
+        self.reanchor = claim.reanchor
         self._lease_seconds = lease_seconds
         self._stage = "claimed"
         self._stop = threading.Event()

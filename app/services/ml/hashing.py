@@ -24,8 +24,8 @@ from app.services.ml.series import DailySeries
 SIGNIFICANT_DIGITS = 6
 SNAPSHOT_FORMAT = 1
 MAX_SNAPSHOT = 16_000_000  # bytes of JSON: ten years of days need well under one million
-# They decide when, for whom and whether to warn, not what is forecast.
-NOT_PART_OF_A_FORECAST = frozenset({"tenant_ids", "retrain_cron", "error_alert_mape"})
+# They decide when, for whom and whether to warn or to fit again, not what a fitted model forecasts.
+NOT_PART_OF_A_FORECAST = frozenset({"tenant_ids", "retrain_cron", "error_alert_mape", "model_max_age_days"})
 TENANT_FACTS = ("time_zone", "cutoff_hour", "country", "language", "currency")
 
 
