@@ -61,5 +61,8 @@ class Settings(EnvironmentSettings):
     tenantcast_home: Path = Path(".tenantcast")  # the embedded database, the signing key and reports live here
     ml_artifact_keys: SecretStr | None = None  # "id:base64,id:base64": the first signs, all verify
     ml_lease_seconds: int = Field(90, ge=2, le=3600)
+    redis_url: SecretStr | None = None  # the broker, and the cache unless it has its own
+    cache_redis_url: SecretStr | None = None  # None: REDIS_URL; an instance that may evict is best
+    metrics_port: int = Field(0, ge=0, le=65535)  # Prometheus metrics of a worker, on the loopback; 0 is off
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "console"] = "json"
