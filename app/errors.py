@@ -99,6 +99,12 @@ class DatabaseUnavailable(Transient):
     futile = False  # true when the same call at once would take as long again
 
 
+class RedisUnavailable(Transient):
+    """The private Redis did not start."""
+
+    code = "redis_unavailable"
+
+
 class TenantBusy(Transient):
     """Another worker is at work on this tenant."""
 
