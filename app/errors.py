@@ -111,6 +111,12 @@ class TenantBusy(Transient):
     code = "tenant_busy"
 
 
+class BellUnavailable(Transient):
+    """The message broker did not take the message; the reconciler rings again."""
+
+    code = "bell_unavailable"
+
+
 # --- data: this tenant's input cannot be used as it is (exit code 3) -------------------------------------------------
 
 
@@ -138,6 +144,12 @@ class UnknownRun(DataError):
     """No such run."""
 
     code = "unknown_run"
+
+
+class UnknownPredictionType(DataError):
+    """No such prediction type."""
+
+    code = "unknown_prediction_type"
 
 
 class UnknownModel(DataError):

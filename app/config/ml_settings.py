@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
+from app.config.cron import Cron
 from app.config.settings import EnvironmentSettings, Settings
 from app.errors import ConfigError, InvalidTenantId
 from app.tenancy import TenantId, parse_tenant_id
@@ -78,6 +79,11 @@ class ForecastFields(BaseModel):
         if any(terms) and period < 2:  # noqa: PLR2004 - a season of one day is no season
             raise ValueError("the period (fourth number) must be 2 or more when a seasonal term is used")
         return value
+
+    @field_validator("retrain_cron")
+    @classmethod
+    def _cron_parses(cls, value: str) -> str:
+        return Cron.parse(value).text
 
     @field_validator("tenant_ids")
     @classmethod

@@ -53,7 +53,7 @@ class EnvironmentSettings(BaseSettings):
 
 
 class Settings(EnvironmentSettings):
-    """Database, keys and logs. Secrets are `SecretStr`: they show as asterisks wherever they are printed."""
+    """Database, broker, keys and logs. Secrets are `SecretStr`: they show as asterisks wherever they are printed."""
 
     database_url: SecretStr | None = None
     supabase_url: str | None = None
@@ -61,7 +61,13 @@ class Settings(EnvironmentSettings):
     tenantcast_home: Path = Path(".tenantcast")  # the embedded database, the signing key and reports live here
     ml_artifact_keys: SecretStr | None = None  # "id:base64,id:base64": the first signs, all verify
     ml_lease_seconds: int = Field(90, ge=2, le=3600)
+    ml_reconcile_seconds: int = Field(30, ge=1, le=3600)  # how often what is due is looked for, and rung for again
+    ml_ring_window: int = Field(32, ge=1, le=10_000)  # items rung for and not taken up yet, at least, before more are
+    ml_task_seconds: int = Field(600, ge=5, le=86_400)  # the hard limit of one task: its process is killed
+    ml_retrain_spread_seconds: int = Field(3600, ge=0, le=86_400)  # the weekly run begins its tenants over this window
+    ml_retrain_local_hour: int | None = Field(None, ge=0, le=23)  # of each tenant's own day; None: at the slot itself
     redis_url: SecretStr | None = None  # the broker, and the cache unless it has its own
+    celery_broker_url: SecretStr | None = None  # None: REDIS_URL
     cache_redis_url: SecretStr | None = None  # None: REDIS_URL; an instance that may evict is best
     metrics_port: int = Field(0, ge=0, le=65535)  # Prometheus metrics of a worker, on the loopback; 0 is off
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

@@ -22,7 +22,7 @@ import structlog
 from app import __version__
 from app.db.gateway import Gateway
 from app.db.store import Row, SystemStore, TenantStore
-from app.errors import LeaseLost, TenantcastError
+from app.errors import LeaseLost, TenantcastError, UnknownRun
 from app.tenancy import TenantId
 
 RETRY_BASE_SECONDS = 10
@@ -50,6 +50,21 @@ class NotClaimed:
     outcome: Literal["busy", "later", "finished", "unknown"]
     retry_in_seconds: int
     state: str
+
+
+def parse_run_id(text: object) -> UUID:
+    """A run's id from a message or a command line.
+
+    Raises
+    ------
+    UnknownRun : it is no id of a run
+    """
+    try:
+        return text if isinstance(text, UUID) else UUID(str(text))
+    except ValueError:
+        raise UnknownRun(
+            f"{str(text)[:40]!r} is no run id.", next_step="List the runs with `tenantcast runs list`."
+        ) from None
 
 
 def start_run(

@@ -1,0 +1,44 @@
+"""One message, one look: claim an item of a run, and forecast its tenant if it is ours to do."""
+
+from typing import TypedDict
+from uuid import UUID
+
+import structlog
+
+from app.config.ml_settings import MLSettings
+from app.config.settings import Settings
+from app.db.gateway import Gateway
+from app.db.store import TenantStore
+from app.services import runs
+from app.tenancy import TenantId
+
+_log = structlog.get_logger()
+
+
+class Look(TypedDict):
+    """What became of a message."""
+
+    run_id: str
+    tenant_id: str
+    outcome: str  # the report's status, or why the item was not claimed: busy, later, finished, unknown
+
+
+def work_on(gateway: Gateway, settings: Settings, ml_settings: MLSettings, run_id: UUID, tenant_id: TenantId) -> Look:
+    """Claim the item and forecast its tenant. A message that is late, repeated or false does nothing.
+
+    Raises
+    ------
+    DatabaseUnavailable, WrongKey, NotInstalled, ConfigError : before the item was claimed
+    """
+    from app.services.ml.artifact import load_keys
+    from app.services.ml.pipeline import train_item
+
+    keys = load_keys(settings)
+    store = TenantStore(gateway, tenant_id)
+    claimed = runs.claim_item(store, run_id, settings.ml_lease_seconds)
+    if isinstance(claimed, runs.NotClaimed):
+        _log.info("item_not_claimed", run=str(run_id), tenant=str(tenant_id), outcome=claimed.outcome)
+        return Look(run_id=str(run_id), tenant_id=str(tenant_id), outcome=claimed.outcome)
+    item = runs.Item(store, run_id, claimed, settings.ml_lease_seconds)
+    report = train_item(item, ml_settings, keys, force=claimed.force, as_of=claimed.as_of, may_retry=True)
+    return Look(run_id=str(run_id), tenant_id=str(tenant_id), outcome=report["status"])
