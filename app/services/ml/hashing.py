@@ -40,6 +40,7 @@ class RestoredInput:
     stale: bool
     tenant: dict[str, Any]
     code_version: str
+    model_version: str | None = None  # of the model that was carried forward; None: a model was fitted
 
 
 def canonical_json(value: object) -> bytes:
@@ -57,7 +58,7 @@ def input_document(
     stale: bool,
     code_version: str,
 ) -> dict[str, Any]:
-    """Everything that decides a forecast, JSON-safe: the text of the input hash and of the snapshot."""
+    """Everything that decides a fit, JSON-safe: the text of the input hash and of the snapshot."""
     return {
         "format": SNAPSHOT_FORMAT,
         "code_version": code_version,
@@ -73,6 +74,19 @@ def input_document(
         "settings": settings.model_dump(mode="json", exclude=set(NOT_PART_OF_A_FORECAST)),
         "tenant": {name: tenant.get(name) for name in TENANT_FACTS},
     }
+
+
+def fitted_under(document: dict[str, Any]) -> dict[str, Any]:
+    """Of an `input_document` what stays the same from day to day: the settings, and the country of the holidays."""
+    return {**document["settings"], "country": document["calendar"]["country"]}
+
+
+def carried_document(document: dict[str, Any], model_version: str) -> dict[str, Any]:
+    """The `input_document` of a forecast that carries a stored model forward instead of fitting one.
+
+    Its hash is another one than that of a fit on the same days: the next retrain is not "unchanged".
+    """
+    return document | {"model_version": model_version}
 
 
 def input_hash(document: dict[str, Any]) -> str:
@@ -163,6 +177,7 @@ def _restore(document: dict[str, Any]) -> RestoredInput:
         stale=bool(document["stale"]),
         tenant=dict(document["tenant"]),
         code_version=str(document["code_version"]),
+        model_version=document.get("model_version"),
     )
 
 

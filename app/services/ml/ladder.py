@@ -4,7 +4,7 @@ The last rung is arithmetic on the days known and cannot fail, so one day of sal
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -38,12 +38,23 @@ def fit_member(candidate: type[Forecaster], series: DailySeries, calendar: Calen
     """
     with guarded(candidate.name):
         model = candidate.from_settings(settings).fit(series, calendar)
-        raw = model.predict(settings.horizon_days)
-        forecast = checked(raw, settings.horizon_days, series, candidate.name)
-        fitted = np.asarray(model.fitted_values(), dtype=np.float64)
-        if fitted.shape != series.y.shape:
-            raise CandidateFailed(f"{candidate.name} gave fitted values of another shape than its series.")
-        return Member(candidate.name, forecast, np.where(np.isfinite(fitted), fitted, np.nan), model.get_state())
+        return _member(model, series, settings)
+
+
+def observe_member(
+    candidate: type[Forecaster], state: State, series: DailySeries, calendar: Calendar, settings: MLSettings
+) -> Member:
+    """A stored member re-anchored on ``series``, nothing estimated, checked like a fitted one; its state stays.
+
+    Raises
+    ------
+    CandidateFailed, CandidateUnavailable : with the reason, whatever the candidate did; a state that it refuses too
+    """
+    with guarded(candidate.name):
+        if len(series) < candidate.min_history:
+            raise CandidateFailed(f"{candidate.name} needs {candidate.min_history} days; there are {len(series)}.")
+        model = candidate.from_state(state, settings).observe(series, calendar)
+        return replace(_member(model, series, settings), state=state)
 
 
 def fallback(
@@ -72,6 +83,14 @@ def fallback(
             continue  # the next rung is simpler; the engine's score table keeps the reasons
         return member, f"{too_few}: {name} by rule."
     return _mean_of_days(series, calendar, settings), f"{too_few}: the average day by rule."
+
+
+def _member(model: Forecaster, series: DailySeries, settings: MLSettings) -> Member:
+    forecast = checked(model.predict(settings.horizon_days), settings.horizon_days, series, model.name)
+    fitted = np.asarray(model.fitted_values(), dtype=np.float64)
+    if fitted.shape != series.y.shape:
+        raise CandidateFailed(f"{model.name} gave fitted values of another shape than its series.")
+    return Member(model.name, forecast, np.where(np.isfinite(fitted), fitted, np.nan), model.get_state())
 
 
 def _mean_of_days(series: DailySeries, calendar: Calendar, settings: MLSettings) -> Member:

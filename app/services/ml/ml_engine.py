@@ -19,9 +19,10 @@ from app.services.ml.anomalies import find_anomalies
 from app.services.ml.backtest import CrossValidation, cross_validate
 from app.services.ml.calendar import Calendar, validate_country
 from app.services.ml.candidates import CANDIDATES
-from app.services.ml.candidates.base import Forecaster
+from app.services.ml.candidates.base import Forecaster, State
+from app.services.ml.fitted_model import FittedModel
 from app.services.ml.intervals import ResidualPool, naive_pool
-from app.services.ml.ladder import Member, fallback, fit_member
+from app.services.ml.ladder import Member, fallback, fit_member, observe_member
 from app.services.ml.log_space import in_log_space
 from app.services.ml.results import Anomaly, CandidateScore, EngineResult, Forecast
 from app.services.ml.selection import Selection, select
@@ -71,15 +72,15 @@ class _Choice:
     """The fitted members of the forecast and how they were chosen."""
 
     members: tuple[Member, ...]
-    selection: Selection | None  # None: by rule, without a comparison
     weights: dict[str, float]
     chosen: str
     reason: str
+    level: Literal["blend", "single", "fallback"]  # how far down the ladder
+    out_of_fold: FloatArray | None = None  # shape (n_folds, horizon); None: by rule, without a comparison
 
-    @property
-    def level(self) -> Literal["blend", "single", "fallback"]:
-        """How far down the ladder."""
-        return self.selection.level if self.selection else "fallback"
+    @classmethod
+    def selected(cls, members: tuple[Member, ...], chosen: Selection) -> "_Choice":
+        return cls(members, chosen.weights, chosen.chosen, chosen.reason, chosen.level, chosen.out_of_fold)
 
 
 class BusinessMLEngine:
@@ -114,12 +115,52 @@ class BusinessMLEngine:
             validation = cross_validate(task.series, task.calendar, task.candidates, self._settings, task.adjust)
         with task.stage("fit"):
             choice, validation = self._fit(task, validation)
+        metrics = validation.metrics(choice.out_of_fold) if choice.out_of_fold is not None else {}
+        scores = self._scores(task, validation, choice)
+        return self._result(task, choice, self._pool(task, choice, validation), _rounded_dict(metrics), scores)
+
+    def reanchor(self, model: FittedModel, series: DailySeries, calendar: Calendar) -> EngineResult:
+        """The forecast of a stored model from the end of ``series`` on: nothing is estimated, nothing is compared.
+
+        Members observe the whole history and are blended with the stored weights; the bands come from the stored
+        residuals; closed weekdays and anomalies from the days as they are now. On the days that the model was fitted
+        on it is `forecast` again. Metrics, scores and reason are those of the fit.
+
+        Parameters
+        ----------
+        model : fitted under these settings; it must not have seen days after the end of ``series``
+        series, calendar : as for `forecast`
+
+        Raises
+        ------
+        CandidateFailed, CandidateUnavailable : a member cannot be carried forward; `forecast` fits anew
+        """
+        task = self._prepare(series, calendar)
+        by_name = {candidate.name: candidate for candidate in task.candidates}
+        with task.stage("observe"):
+            members = tuple(
+                self._observed(task, by_name.get(name), name, state) for name, state in model.members.items()
+            )
+        choice = _Choice(members, model.weights, model.chosen, model.reason, model.level)
+        return self._result(task, choice, model.pool, model.metrics, model.scores)
+
+    def _observed(self, task: _Task, candidate: type[Forecaster] | None, name: str, state: State) -> Member:
+        if candidate is None:
+            raise CandidateFailed(f"{name} is no candidate of these settings.")
+        return observe_member(candidate, state, task.series, task.calendar, self._settings)
+
+    def _result(
+        self,
+        task: _Task,
+        choice: _Choice,
+        pool: ResidualPool,
+        metrics: dict[str, float],
+        scores: tuple[CandidateScore, ...],
+    ) -> EngineResult:
         with task.stage("intervals"):
-            forecast = self._with_bands(task, choice, validation)
+            forecast = self._with_bands(task, choice, pool)
         with task.stage("anomalies"):
             anomalies = self._anomalies(task, choice)
-        metrics = validation.metrics(choice.selection.out_of_fold) if choice.selection else {}
-        scores = self._scores(task, validation, choice)
         return EngineResult(
             as_of=task.series.end,
             forecast=forecast,
@@ -128,13 +169,15 @@ class BusinessMLEngine:
             chosen=choice.chosen,
             reason=choice.reason,
             weights={name: round(weight, SIGNIFICANT_DIGITS) for name, weight in choice.weights.items()},
-            metrics=_rounded_dict(metrics),
+            metrics=metrics,
             confidence_score=confidence(metrics, len(task.series)),
             closed_weekdays=closed_weekdays(task.series),
             level=choice.level,
             notes=tuple(task.notes),
             members={member.name: member.state for member in choice.members},
             seconds=task.seconds,
+            pool=pool,
+            blend=dict(choice.weights),
         )
 
     def _prepare(self, series: DailySeries, calendar: Calendar) -> _Task:
@@ -179,20 +222,19 @@ class BusinessMLEngine:
                     failures[name] = error.message
             if not failures:
                 members = tuple(fitted[name] for name in selection.weights)
-                return _Choice(members, selection, selection.weights, selection.chosen, selection.reason), validation
+                return _Choice.selected(members, selection), validation
             validation = validation.without(failures)
 
     def _fall_back(self, task: _Task, validation: CrossValidation) -> _Choice:
         member, reason = fallback(self._registry, task.series, task.calendar, self._settings)
         if any(run.status == "failed" for run in validation.runs):
             reason = f"No method could be used: {member.name} by rule."
-        return _Choice((member,), None, {member.name: 1.0}, member.name, reason)
+        return _Choice((member,), {member.name: 1.0}, member.name, reason, "fallback")
 
-    def _with_bands(self, task: _Task, choice: _Choice, validation: CrossValidation) -> Forecast:
+    def _with_bands(self, task: _Task, choice: _Choice, pool: ResidualPool) -> Forecast:
         horizon, start = self._settings.horizon_days, _day_after(task.series)
         raw = np.sum([choice.weights[member.name] * member.forecast for member in choice.members], axis=0)
         yhat = task.adjust(raw, task.series)
-        pool = self._pool(task, choice, validation)
         bands: dict[float, tuple[FloatArray, FloatArray]] = {}
         for level in sorted({*LEVELS, self._settings.interval_level}):
             lower, upper = pool.bounds(yhat, weekdays_from(start, horizon), level)
@@ -202,9 +244,9 @@ class BusinessMLEngine:
 
     def _pool(self, task: _Task, choice: _Choice, validation: CrossValidation) -> ResidualPool:
         """Residuals of the blend on past folds, days known to be closed left out; naive differences without folds."""
-        if choice.selection is None:
+        if choice.out_of_fold is None:
             return naive_pool(task.series)
-        residuals = (validation.actual - choice.selection.out_of_fold).ravel()
+        residuals = (validation.actual - choice.out_of_fold).ravel()
         days = np.concatenate([np.arange(fold.cutoff, fold.cutoff + fold.horizon) for fold in validation.folds])
         is_open = ~task.closing(task.series).closed(task.series.start, len(task.series))[days]
         if not is_open.any():

@@ -8,7 +8,7 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 from typing import cast
 from uuid import UUID
@@ -21,19 +21,38 @@ from app.config.overrides import Refusal, apply_overrides
 from app.config.settings import Settings
 from app.db.gateway import Gateway
 from app.db.store import Row, TenantStore
-from app.errors import TenantBusy, TenantcastError, Transient, UnknownRun, UnknownTenant
+from app.errors import (
+    CandidateFailed,
+    CandidateUnavailable,
+    TenantBusy,
+    TenantcastError,
+    Transient,
+    UnknownRun,
+    UnknownTenant,
+)
 from app.services import runs
 from app.services.ml.artifact import ArtifactKeys, load_keys
 from app.services.ml.candidates import candidate_names
-from app.services.ml.hashing import input_document, input_hash, output_hash, pack_snapshot
+from app.services.ml.fitted_model import FittedModel
+from app.services.ml.hashing import (
+    carried_document,
+    fitted_under,
+    input_document,
+    input_hash,
+    output_hash,
+    pack_snapshot,
+)
 from app.services.ml.intake import TenantInput, read_tenant_input
 from app.services.ml.ml_engine import BusinessMLEngine
-from app.services.ml.model_version_manager import ModelVersionManager, SavedModel
+from app.services.ml.model_version_manager import MODEL_TYPE, ModelVersionManager
+from app.services.ml.reanchoring import Anchor, judge
 from app.services.ml.results import EngineResult, TrainingReport
+from app.services.ml.series import DailySeries
 from app.services.ml.training_report import add_error, add_input, add_result, changes_since, empty_report, finite
 from app.tenancy import TenantId, parse_tenant_id
 
 ALONE = "tenant"  # the kind of a run that consists of one tenant
+ON_DEMAND = "predict"  # the same, and the active model is carried forward where it can be
 BUSY_POLL_SECONDS = 2.0
 
 _log = structlog.get_logger()
@@ -70,6 +89,7 @@ def train_and_predict_sales(
     environment: Settings | None = None,
     force: bool = False,
     as_of: date | None = None,
+    reanchor: bool = False,
 ) -> TrainingReport:
     """Forecast one tenant's daily sales and publish the result; the report says what was done and why.
 
@@ -82,6 +102,7 @@ def train_and_predict_sales(
     settings : defaults and environment; the tenant's valid overrides come on top
     force : compute again although the input is that of the current forecast
     as_of : use sales through this business day only
+    reanchor : carry the active model forward to the newest days; a model is fitted only where that cannot be
 
     Returns
     -------
@@ -102,9 +123,9 @@ def train_and_predict_sales(
     with _opened(gateway, environment) as database:
         store = TenantStore(database, tenant_id)
         if run_id is None:
-            return _train_alone(store, environment, settings, keys, force=force, as_of=as_of)
+            return _train_alone(store, environment, settings, keys, force=force, as_of=as_of, reanchor=reanchor)
         if fence is not None:
-            claimed: runs.Claim | runs.NotClaimed = runs.Claim(fence)
+            claimed: runs.Claim | runs.NotClaimed = runs.Claim(fence, reanchor=reanchor)
         else:
             claimed = runs.claim_item(store, run_id, environment.ml_lease_seconds)
         if isinstance(claimed, runs.NotClaimed):
@@ -144,26 +165,80 @@ def _read_compute_write(task: _Task) -> None:
             report["status"], report["reason"] = "no_sales_yet", "There are no sales yet: nothing can be forecast."
             task.item.finish("skipped", "no sales yet", cast("Row", report), None)
             return
-        document = input_document(
-            known.series,
-            known.calendar,
-            settings,
-            tenant=asdict(known.tenant),
-            stale=known.stale,
-            code_version=__version__,
-        )
-        report["input_hash"] = input_hash(document)
-        if known.current and known.current.input_hash == report["input_hash"] and not task.force:
+        plan = _plan(task, known, known.series, settings)
+        if plan is None:
             _leave_unchanged(task, known)
             return
         previous = task.item.store.read_forecast()
     with task.stage("compute"):
-        result = BusinessMLEngine(settings).forecast(known.series, known.calendar)
+        result, plan = _compute(task, plan)
         add_result(report, result, settings)
         report["changes"] = changes_since(previous, report["forecast"])
+        report["input_hash"] = input_hash(plan.document)
         report["output_hash"] = output_hash(result)
     with task.stage("publish"):
-        _publish(task, result, settings, document)
+        _publish(task, result, plan)
+
+
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    """What is computed: a fit, or (with ``anchor``) a stored model carried forward."""
+
+    known: TenantInput
+    series: DailySeries
+    settings: MLSettings
+    fit_document: Row
+    anchor: Anchor | None = None
+
+    @property
+    def document(self) -> Row:
+        """The text of the input hash and of the snapshot."""
+        return carried_document(self.fit_document, self.anchor.model_version) if self.anchor else self.fit_document
+
+
+def _plan(task: _Task, known: TenantInput, series: DailySeries, settings: MLSettings) -> _Plan | None:
+    """What to compute; None when the current forecast was made just so. Notes the input hash on the report."""
+    document = input_document(
+        series,
+        known.calendar,
+        settings,
+        tenant=asdict(known.tenant),
+        stale=known.stale,
+        code_version=__version__,
+    )
+    plan = _Plan(known, series, settings, document)
+    if _is_current(task, plan):
+        return None
+    if task.item.reanchor:
+        saved = ModelVersionManager(task.item.store, task.keys).load_active_model()
+        judged = judge(saved, fitted_under(document), series.end, settings.model_max_age_days)
+        if isinstance(judged, Anchor):
+            plan = replace(plan, anchor=judged)
+            return None if _is_current(task, plan) else plan
+        task.report["refit_reason"] = judged
+    return plan
+
+
+def _is_current(task: _Task, plan: _Plan) -> bool:
+    task.report["input_hash"] = input_hash(plan.document)
+    current = plan.known.current
+    return bool(current and current.input_hash == task.report["input_hash"] and not task.force)
+
+
+def _compute(task: _Task, plan: _Plan) -> tuple[EngineResult, _Plan]:
+    """The result, and the plan as it was carried out: a model that cannot be carried forward is fitted anew."""
+    engine, calendar = BusinessMLEngine(plan.settings), plan.known.calendar
+    if plan.anchor is not None:
+        try:
+            result = engine.reanchor(plan.anchor.model, plan.series, calendar)
+        except (CandidateFailed, CandidateUnavailable) as error:
+            _log.warning("model_not_carried_forward", code=error.code, reason=error.message)
+            task.report["refit_reason"] = error.message
+            plan = replace(plan, anchor=None)
+        else:
+            task.report["reanchored"] = True
+            return result, plan
+    return engine.forecast(plan.series, calendar), plan
 
 
 def _read(task: _Task) -> tuple[TenantInput, MLSettings, list[Refusal]]:
@@ -200,10 +275,10 @@ def _leave_unchanged(task: _Task, known: TenantInput) -> None:
     task.item.finish("done", "unchanged", cast("Row", report), report["input_hash"])
 
 
-def _publish(task: _Task, result: EngineResult, settings: MLSettings, document: Row) -> None:
+def _publish(task: _Task, result: EngineResult, plan: _Plan) -> None:
     report = task.report
-    model = _save_model(task, result, settings)
-    report["model_version"] = model.model_version
+    model = _model_row(task, result, plan)
+    report["model_version"] = model["model_version"]
     report["status"] = "published"
     answer = task.item.publish(
         {
@@ -217,8 +292,8 @@ def _publish(task: _Task, result: EngineResult, settings: MLSettings, document: 
                 for a in result.anomalies
             ],
             "confidence_score": result.confidence_score,
-            "model": model.as_row(),
-            "snapshot": pack_snapshot(document),
+            "model": model,
+            "snapshot": pack_snapshot(plan.document),
             "report": report,
             "notifications": [],
         }
@@ -229,21 +304,25 @@ def _publish(task: _Task, result: EngineResult, settings: MLSettings, document: 
         task.item.finish("skipped", report["reason"], cast("Row", report), report["input_hash"])
 
 
-def _save_model(task: _Task, result: EngineResult, settings: MLSettings) -> SavedModel:
+def _model_row(task: _Task, result: EngineResult, plan: _Plan) -> Row:
+    """The part ``model`` of what is published: a new version, or the name of the one that was carried forward."""
+    if plan.anchor is not None:
+        return {"model_type": MODEL_TYPE, "model_version": plan.anchor.model_version, "reused": True}
     metrics = finite(result.metrics)
-    return ModelVersionManager(task.item.store, task.keys).save_model(
-        {"members": result.members, "weights": result.weights, "chosen": result.chosen},
+    saved = ModelVersionManager(task.item.store, task.keys).save_model(
+        FittedModel.of(result, fitted_under(plan.fit_document)).to_state(),
         model_version=f"{result.as_of:%Y%m%d}.{task.item.fence}",
         run_id=task.item.run_id,
         fence=task.item.fence,
         hyperparameters={
             "chosen": result.chosen,
             "weights": result.weights,
-            "settings": settings.model_dump(mode="json"),
+            "settings": plan.settings.model_dump(mode="json"),
         },
         training_metrics={"metrics": metrics, "scores": task.report["scores"]},
         accuracy=max(0.0, 1.0 - metrics["wape"]) if "wape" in metrics else None,
     )
+    return saved.as_row()
 
 
 def _note_failure(task: _Task, error: TenantcastError, *, may_retry: bool) -> None:
@@ -279,8 +358,10 @@ def _train_alone(
     *,
     force: bool,
     as_of: date | None,
+    reanchor: bool,
 ) -> TrainingReport:
-    run_id = runs.start_run(store.gateway, ALONE, tenants=[store.tenant_id], force=force, as_of=as_of)
+    kind = ON_DEMAND if reanchor else ALONE
+    run_id = runs.start_run(store.gateway, kind, tenants=[store.tenant_id], force=force, as_of=as_of, reanchor=reanchor)
     claimed = _wait_for_claim(store, run_id, environment.ml_lease_seconds)
     item = runs.Item(store, run_id, claimed, environment.ml_lease_seconds)
     report = train_item(item, settings, keys, force=force, as_of=as_of, may_retry=False)

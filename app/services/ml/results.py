@@ -5,6 +5,7 @@ from datetime import date
 from typing import Any, Literal, TypedDict
 
 from app.services.ml.candidates.base import State
+from app.services.ml.intervals import ResidualPool
 from app.services.ml.series import FloatArray
 
 
@@ -65,6 +66,8 @@ class EngineResult:
     notes: tuple[str, ...]  # what a person should know: short history, failed candidates, …
     members: dict[str, State]  # state of every member of the forecast
     seconds: dict[str, float]  # per stage
+    pool: ResidualPool  # what the bands were made from
+    blend: dict[str, float]  # `weights` unrounded, as the forecast was made with them
 
 
 class ForecastDay(TypedDict):
@@ -112,5 +115,7 @@ class TrainingReport(TypedDict):
     input_hash: str | None
     output_hash: str | None
     model_version: str | None
+    reanchored: bool  # the active model was carried forward to the newest days; nothing was estimated
+    refit_reason: str  # why a model was fitted although it was asked to carry the active one forward; else ""
     seconds: dict[str, float]
     error: dict[str, Any] | None

@@ -46,6 +46,8 @@ def empty_report(tenant_id: str, run_id: str | None, settings: MLSettings) -> Tr
         input_hash=None,
         output_hash=None,
         model_version=None,
+        reanchored=False,
+        refit_reason="",
         seconds={},
         error=None,
     )

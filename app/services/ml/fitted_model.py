@@ -1,0 +1,127 @@
+"""What a fit leaves behind for later days, and its plain form in an artefact: checked when it comes back."""
+
+import math
+from dataclasses import asdict, dataclass, replace
+from datetime import date
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from app.errors import ArtifactRefused, InvalidSeries
+from app.services.ml.candidates.base import State
+from app.services.ml.intervals import ResidualPool
+from app.services.ml.results import CandidateScore, EngineResult
+from app.services.ml.series import SEASON
+
+FORMAT = 2  # of the state; 1 held members and weights only
+Level = Literal["blend", "single", "fallback"]
+
+
+@dataclass(frozen=True, eq=False)
+class FittedModel:
+    """Everything that a forecast from newer days needs of an earlier fit; fields as in `EngineResult`.
+
+    ``settings`` are `fitted_under` of the input that it was fitted on: under others the model means something else.
+    """
+
+    members: dict[str, State]
+    weights: dict[str, float]  # unrounded, of the same names as ``members``, > 0, summing to 1
+    chosen: str
+    reason: str
+    level: Level
+    metrics: dict[str, float]
+    scores: tuple[CandidateScore, ...]
+    pool: ResidualPool
+    trained_through: date  # the last day whose sales any parameter has seen
+    settings: dict[str, Any]
+
+    @classmethod
+    def of(cls, result: EngineResult, settings: dict[str, Any]) -> "FittedModel":
+        """What a fresh fit leaves behind; ``settings`` are `fitted_under` of its input."""
+        return cls(
+            members=result.members,
+            weights=result.blend,
+            chosen=result.chosen,
+            reason=result.reason,
+            level=result.level,
+            metrics=result.metrics,
+            scores=tuple(replace(score, seconds=0.0) for score in result.scores),  # equal fits, equal artefacts
+            pool=result.pool,
+            trained_through=result.as_of,
+            settings=settings,
+        )
+
+    def to_state(self) -> State:
+        """Plain numbers, strings and arrays, as `artifact` stores them."""
+        return {
+            "format": FORMAT,
+            "members": self.members,
+            "weights": dict(self.weights),
+            "chosen": self.chosen,
+            "reason": self.reason,
+            "level": self.level,
+            "metrics": dict(self.metrics),
+            "scores": [asdict(score) for score in self.scores],
+            "residuals": self.pool.residuals,
+            "residual_weekdays": self.pool.weekdays,
+            "tested_horizon": self.pool.tested_horizon,
+            "shrinkage": self.pool.shrinkage,
+            "trained_through": self.trained_through.isoformat(),
+            "settings": self.settings,
+        }
+
+    @classmethod
+    def from_state(cls, state: State) -> "FittedModel":
+        """Back from `to_state`.
+
+        Raises
+        ------
+        ArtifactRefused : another format, or a part is missing or not what it should be
+        """
+        if state.get("format") != FORMAT:
+            raise ArtifactRefused("The stored model was written by another version of tenantcast.")
+        try:
+            return _checked(dict(state))
+        except (KeyError, TypeError, ValueError, InvalidSeries) as error:
+            raise ArtifactRefused(f"The stored model has another shape ({type(error).__name__}).") from None
+
+
+def _checked(state: dict[str, Any]) -> FittedModel:
+    members, weights = dict(state["members"]), dict(state["weights"])
+    if not members or members.keys() != weights.keys() or not all(isinstance(m, dict) for m in members.values()):
+        raise ValueError("weights and members do not belong together")
+    if not all(map(_is_share, weights.values())) or not math.isclose(sum(weights.values()), 1.0, rel_tol=1e-9):
+        raise ValueError("weights are no shares of one")
+    if state["level"] not in get_args(Level):
+        raise ValueError("no such level")
+    return FittedModel(
+        members=members,
+        weights=weights,
+        chosen=str(state["chosen"]),
+        reason=str(state["reason"]),
+        level=state["level"],
+        metrics={str(name): _finite(value) for name, value in state["metrics"].items()},
+        scores=tuple(CandidateScore(**score) for score in state["scores"]),
+        pool=_pool(state),
+        trained_through=date.fromisoformat(state["trained_through"]),
+        settings=dict(state["settings"]),
+    )
+
+
+def _pool(state: dict[str, Any]) -> ResidualPool:
+    residuals = np.asarray(state["residuals"], dtype=np.float64)
+    weekdays = np.asarray(state["residual_weekdays"], dtype=np.int64)
+    horizon, shrinkage = int(state["tested_horizon"]), _finite(state["shrinkage"])
+    if ((weekdays < 0) | (weekdays >= SEASON)).any() or horizon < 1 or not 0 < shrinkage <= 1:
+        raise ValueError("residuals without a weekday, a horizon or a width")
+    return ResidualPool.of(residuals, weekdays, horizon, shrinkage)
+
+
+def _is_share(value: object) -> bool:
+    return isinstance(value, float) and 0 < value <= 1
+
+
+def _finite(value: object) -> float:
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError("not a finite number")
+    return float(value)
