@@ -12,6 +12,7 @@ from app.errors import QueryRefused
 _ITEM = {"p_tenant_id": "uuid", "p_run_id": "uuid"}
 _FENCED = {**_ITEM, "p_fence": "bigint"}
 _TENANT = {"p_tenant_id": "uuid"}
+_DELIVERY = {**_TENANT, "p_notification_id": "uuid", "p_channel": "text"}
 
 FUNCTIONS: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
@@ -47,13 +48,37 @@ FUNCTIONS: Mapping[str, Mapping[str, str]] = MappingProxyType(
         "ml_list_runs": {"p_limit": "integer"},
         "ml_show_run": {"p_run_id": "uuid", "p_after": "uuid", "p_limit": "integer"},
         "ml_check_installation": {},
+        "ml_write_notifications": {**_TENANT, "p_notifications": "jsonb"},
+        "ml_write_digest": {**_TENANT, "p_notification": "jsonb", "p_until": "timestamp with time zone"},
+        "ml_list_notifications": {**_TENANT, "p_limit": "integer"},
+        "ml_read_notification_config": _TENANT,
+        "ml_write_notification_config": {
+            **_TENANT, "p_rule": "text", "p_channel": "text", "p_enabled": "boolean", "p_settings": "jsonb",
+        },
+        "ml_write_notification_address": {**_TENANT, "p_channel": "text", "p_address": "text"},
+        "ml_read_notification_facts": {**_TENANT, "p_days": "integer"},
+        "ml_claim_delivery": {**_DELIVERY, "p_lease_seconds": "integer", "p_daily_limit": "integer"},
+        "ml_end_delivery": {
+            **_DELIVERY, "p_fence": "bigint", "p_state": "text", "p_error": "text", "p_retry_in_seconds": "integer",
+            "p_counts": "boolean",
+        },
+        "ml_due_deliveries": {"p_limit": "integer"},
+        "ml_due_notification_ticks": {
+            "p_job": "text", "p_limit": "integer", "p_lease_seconds": "integer", "p_period_seconds": "integer",
+            "p_hour": "integer",
+        },
+        "ml_end_notification_tick": {**_TENANT, "p_job": "text", "p_slot": "text"},
+        "ml_plan_clean_up": {"p_what": "text", "p_keep_days": "integer", "p_keep_versions": "integer"},
+        "ml_clean_up_batch": {
+            "p_what": "text", "p_keep_days": "integer", "p_keep_versions": "integer", "p_limit": "integer",
+        },
         "example_import_sales": {**_TENANT, "p_tenant": "jsonb", "p_rows": "jsonb", "p_dry_run": "boolean"},
     }
 )  # fmt: skip
 
 # A second call after a lost answer would do something else than the first: another run; a lease of a worker that does
 # not know of it. Every other function is idempotent under its fence or its key.
-NOT_REPEATABLE = frozenset({"ml_start_run", "ml_claim_item"})
+NOT_REPEATABLE = frozenset({"ml_start_run", "ml_claim_item", "ml_claim_delivery", "ml_due_notification_ticks"})
 
 
 def parameter_types(function: str, params: Mapping[str, object]) -> Mapping[str, str]:

@@ -1,6 +1,6 @@
-"""The only door to data: `TenantStore` for one tenant, `SystemStore` for runs and lists of tenants.
+"""The only door to data: `TenantStore` for one tenant, `SystemStore` for runs, `MaintenanceStore` for clean-ups.
 
-Both are thin: every method is one named SQL function (see docs/database.md). A `TenantStore` cannot be asked about
+All are thin: every method is one named SQL function (see docs/database.md). A `TenantStore` cannot be asked about
 another tenant, because no method takes a tenant.
 """
 
@@ -85,6 +85,54 @@ class TenantStore:
     def check_sales(self) -> Row:
         return self._call("ml_check_sales")
 
+    def write_notifications(self, notifications: list[Row]) -> Row:
+        return self._call("ml_write_notifications", notifications=notifications)
+
+    def write_digest(self, notification: Row, until: str) -> Row:
+        """In place of what the daily limit held back up to ``until``, an instant of `read_notification_facts`."""
+        return self._call("ml_write_digest", notification=notification, until=until)
+
+    def list_notifications(self, limit: int) -> list[Row]:
+        return cast("list[Row]", self._call("ml_list_notifications", limit=limit))
+
+    def read_notification_config(self) -> Row:
+        return self._call("ml_read_notification_config")
+
+    def write_notification_config(self, rule: str, channel: str, *, enabled: bool, settings: Row) -> Row:
+        return self._call(
+            "ml_write_notification_config", rule=rule, channel=channel, enabled=enabled, settings=settings
+        )
+
+    def write_notification_address(self, channel: str, address: str | None) -> Row:
+        return self._call("ml_write_notification_address", channel=channel, address=address)
+
+    def read_notification_facts(self, days: int) -> Row:
+        return self._call("ml_read_notification_facts", days=days)
+
+    def claim_delivery(self, notification_id: UUID, channel: str, lease_seconds: int, daily_limit: int) -> Row:
+        return self._call(
+            "ml_claim_delivery",
+            notification_id=notification_id, channel=channel, lease_seconds=lease_seconds, daily_limit=daily_limit,
+        )  # fmt: skip
+
+    def end_delivery(
+        self,
+        notification_id: UUID,
+        channel: str,
+        fence: int,
+        state: str,
+        *,
+        error: str | None = None,
+        retry_in_seconds: int = 0,
+        counts: bool = True,
+    ) -> Row:
+        """``counts`` False puts a message back that nobody tried to send."""
+        return self._call(
+            "ml_end_delivery",
+            notification_id=notification_id, channel=channel, fence=fence, state=state, error=error,
+            retry_in_seconds=retry_in_seconds, counts=counts,
+        )  # fmt: skip
+
     def import_sales(self, tenant: Row, rows: list[Row], *, dry_run: bool = False) -> Row:
         """Into the example product's tables; `NotInstalled` where the product has tables of its own."""
         return self._call("example_import_sales", tenant=tenant, rows=rows, dry_run=dry_run)
@@ -140,6 +188,23 @@ class SystemStore:
             shown["items"] += more
         return shown
 
+    def due_deliveries(self, limit: int) -> list[Row]:
+        return cast("list[Row]", self._call("ml_due_deliveries", limit=limit))
+
+    def due_notification_ticks(
+        self, job: str, limit: int, lease_seconds: int, *, period_seconds: int, hour: int
+    ) -> list[Row]:
+        return cast(
+            "list[Row]",
+            self._call(
+                "ml_due_notification_ticks",
+                job=job, limit=limit, lease_seconds=lease_seconds, period_seconds=period_seconds, hour=hour,
+            ),
+        )  # fmt: skip
+
+    def end_notification_tick(self, tenant_id: TenantId, job: str, slot: str) -> Row:
+        return self._call("ml_end_notification_tick", tenant_id=tenant_id, job=job, slot=slot)
+
     def check_installation(self) -> Row:
         return self._call("ml_check_installation")
 
@@ -149,6 +214,22 @@ class SystemStore:
         after = shown["items"][-1]["tenant_id"]
         found = self._call("ml_show_run", run_id=shown["run"]["run_id"], after=after, limit=page)
         return cast("list[Row]", found["items"])
+
+    def _call(self, function: str, **params: object) -> Row:
+        return cast("Row", self.gateway.call(function, {f"p_{key}": value for key, value in params.items()}))
+
+
+@dataclass(frozen=True)
+class MaintenanceStore:
+    """What is old, of every tenant: counted and deleted, never read."""
+
+    gateway: Gateway
+
+    def plan_clean_up(self, what: str, keep_days: int, keep_versions: int) -> Row:
+        return self._call("ml_plan_clean_up", what=what, keep_days=keep_days, keep_versions=keep_versions)
+
+    def clean_up_batch(self, what: str, keep_days: int, keep_versions: int, limit: int) -> Row:
+        return self._call("ml_clean_up_batch", what=what, keep_days=keep_days, keep_versions=keep_versions, limit=limit)
 
     def _call(self, function: str, **params: object) -> Row:
         return cast("Row", self.gateway.call(function, {f"p_{key}": value for key, value in params.items()}))

@@ -13,7 +13,13 @@ from app.config.settings import Settings
 from app.errors import DatabaseUnavailable
 from app.services.doctor import diagnose
 from app.services.doctor.check import some
-from app.services.doctor.database import check_migrations, check_roles, check_row_security_lint, check_tenant_facts
+from app.services.doctor.database import (
+    WORKER_ROLES,
+    check_migrations,
+    check_roles,
+    check_row_security_lint,
+    check_tenant_facts,
+)
 from app.services.doctor.machine import check_candidates, check_home, check_signing_key, check_threads, check_time_zones
 from app.services.doctor.sales import SalesOfTenant, check_row_security
 from app.services.tenants import Tenant
@@ -66,11 +72,11 @@ def test_a_pending_migration_fails_and_foreign_ones_do_not() -> None:
 
 
 def test_roles_must_exist_and_be_bound_by_row_security() -> None:
-    both = {"tenantcast_worker": role(), "tenantcast_system": role()}
+    roles = {name: role() for name in WORKER_ROLES}
 
-    assert check_roles(both).status == "ok"
+    assert check_roles(roles).status == "ok"
     assert "tenantcast_system" in check_roles({"tenantcast_worker": role()}).detail
-    freed = check_roles({**both, "tenantcast_worker": role(bypass=True)})
+    freed = check_roles({**roles, "tenantcast_worker": role(bypass=True)})
     assert freed.status == "fail"
     assert freed.next_step == "alter role tenantcast_worker nobypassrls;"
 

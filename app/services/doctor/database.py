@@ -8,7 +8,7 @@ from app.db.store import Row
 from app.services.doctor.check import Check, some
 from app.services.tenants import Tenant
 
-WORKER_ROLES = ("tenantcast_worker", "tenantcast_system")
+WORKER_ROLES = ("tenantcast_worker", "tenantcast_system", "tenantcast_maintenance")
 
 
 def check_migrations(installed: Sequence[Row], shipped: Sequence[str]) -> Check:
@@ -28,14 +28,14 @@ def check_migrations(installed: Sequence[Row], shipped: Sequence[str]) -> Check:
 
 
 def check_roles(roles: dict[str, Any]) -> Check:
-    """The two roles that tenantcast works as exist, and row security binds them."""
+    """The roles that tenantcast works as exist, and row security binds them."""
     missing = [name for name in WORKER_ROLES if not roles.get(name)]
     if missing:
         return Check("roles", "fail", f"{some(missing)} missing.", "`tenantcast db migrate` creates them.")
     free = [name for name in WORKER_ROLES if roles[name]["superuser"] or roles[name]["bypass_row_security"]]
     if free:
         return Check("roles", "fail", f"{some(free)} may bypass row security.", f"alter role {free[0]} nobypassrls;")
-    return Check("roles", "ok", f"{' and '.join(WORKER_ROLES)}, bound by row security")
+    return Check("roles", "ok", f"{', '.join(WORKER_ROLES)}: bound by row security")
 
 
 def check_row_security_lint(problems: Sequence[Row]) -> Check:
