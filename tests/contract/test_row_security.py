@@ -19,7 +19,12 @@ WORKER = "tenantcast_worker"
 SYSTEM = "tenantcast_system"
 USER = "authenticated"
 ROLES = ("anon", USER, "service_role", WORKER, SYSTEM)
-LEDGER = {"ml_run", "ml_run_item"}  # the only tables of the system role, for every tenant
+LEDGER = {"ml_run", "ml_run_item", "notification_ticks"}  # the only tables of the system role, for every tenant
+SYSTEM_COMMANDS = {"notification_deliveries": {"select"}}  # which messages are due, not what they say
+HIDDEN = {
+    "ml_run", "ml_input_snapshot", "ml_quarantine", "notification_channels", "notification_deliveries",
+    "notification_ticks",
+}  # fmt: skip
 COMMANDS = {"select", "insert", "update", "delete"}
 WORKER_COMMANDS = {
     "ml_forecast_ledger": {"select", "insert"},  # append-only
@@ -27,6 +32,7 @@ WORKER_COMMANDS = {
     "ml_run_item": {"select", "update"},
     "ml_models": COMMANDS - {"delete"},
     "ml_active_forecast": COMMANDS - {"delete"},
+    "notification_ticks": set(),
 }
 
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -49,6 +55,13 @@ def filled_url(database_url: str) -> str:
             connection.execute("insert into ml_quarantine values (%s, 'f.csv', 1, 'bad', 'raw')", (tenant,))
             connection.execute(
                 "insert into business_notification_config (tenant_id, rule, channel) values (%s, 'r', 'c')", (tenant,)
+            )
+            connection.execute("insert into notification_channels values (%s, 'email', 'a@example.com')", (tenant,))
+            connection.execute("insert into notification_ticks values (%s, 'rules')", (tenant,))
+            connection.execute(
+                "insert into notification_deliveries (tenant_id, notification_id, channel)"
+                " select tenant_id, notification_id, 'email' from notifications where tenant_id = %s",
+                (tenant,),
             )
     return database_url
 
@@ -86,9 +99,9 @@ def attempt(connection: Connection, statement: str, *params: object) -> int | st
 def may(role: str, table: str, command: str) -> bool:
     """Whether ``role`` has a right to ``command`` at all: stated here, apart from the migrations."""
     if role == SYSTEM:
-        return table in LEDGER and command in {"select", "insert", "update"}
+        return command in SYSTEM_COMMANDS.get(table, {"select", "insert", "update"} if table in LEDGER else set())
     if role == USER:
-        return command == "select" and table not in {"ml_run", "ml_input_snapshot", "ml_quarantine"}
+        return command == "select" and table not in HIDDEN
     return role == WORKER and command in WORKER_COMMANDS.get(table, COMMANDS)
 
 
