@@ -34,7 +34,10 @@ def _pid(home: Path) -> int:
 
 def _is_alive(pid: int) -> bool:
     """A zombie that a container's first process never reaps is not alive."""
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def test_the_first_starts_it_and_the_second_adopts_it(home):
