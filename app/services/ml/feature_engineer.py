@@ -9,8 +9,11 @@ from typing import Any
 import numpy as np
 
 from app.config.ml_settings import MLSettings
+from app.config.settings import Settings
+from app.db.gateway import Json
 from app.db.store import Row, TenantStore
-from app.errors import InvalidTenantInput
+from app.errors import InvalidSeries, InvalidTenantInput
+from app.services.cache import TenantCache, open_cache
 from app.services.ml.intake import TenantInput, read_tenant_input
 from app.services.ml.series import DailySeries, FloatArray
 
@@ -26,6 +29,7 @@ class FeatureEngineer:
 
     store: TenantStore
     settings: MLSettings = field(default_factory=MLSettings)
+    cache: TenantCache = field(default_factory=lambda: open_cache(Settings()))
 
     def iter_sales_rows(self, page_rows: int = PAGE_ROWS) -> Iterator[Row]:
         """Every readable sale, oldest first, ``{sale_id, sold_at, amount, quantity, product_id}``, in bounded memory.
@@ -67,8 +71,16 @@ class FeatureEngineer:
         return found.series if found else None
 
     def get_sales_timeseries_cached(self, as_of: date | None = None) -> DailySeries | None:
-        """The same as `sales_timeseries_daily`: there is no cache yet, every call reads the database."""
-        return self.sales_timeseries_daily(as_of)
+        """`sales_timeseries_daily` through Redis: at most minutes old, and read anew after the tenant was bumped.
+
+        For dashboards; a forecast is made from the database. Without Redis every call reads the database.
+        """
+        name = f"sales:{as_of or 'now'}:{self.settings.max_train_window_days}:{self.settings.stale_after_days}"
+        found = self.cache.get(self.store.tenant_id, name, lambda: _packed(self.sales_timeseries_daily(as_of)))
+        try:
+            return _unpacked(found)
+        except (InvalidSeries, TypeError, ValueError, KeyError):  # somebody else's value: the database knows
+            return self.sales_timeseries_daily(as_of)
 
     def persist_sales_features(self, series: DailySeries | None = None) -> int:
         """Write daily_total, ma7 and ma28 of every day of the series (None: read it); returns the rows written.
@@ -118,6 +130,18 @@ class FeatureEngineer:
     def _write(self, rows: list[Row]) -> int:
         chunks = (rows[start : start + WRITE_ROWS] for start in range(0, len(rows), WRITE_ROWS))
         return sum(int(self.store.write_features(chunk)["written"]) for chunk in chunks)
+
+
+def _packed(series: DailySeries | None) -> Json:
+    return None if series is None else {"start": series.start.isoformat(), "sales": series.y.tolist()}
+
+
+def _unpacked(value: Json) -> DailySeries | None:
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        raise TypeError(f"a cached series cannot be a {type(value).__name__}")
+    return DailySeries(date.fromisoformat(str(value["start"])), np.array(value["sales"], dtype=np.float64))
 
 
 def moving_average(y: FloatArray, window: int) -> FloatArray:
