@@ -364,7 +364,8 @@ def _train_alone(
     run_id = runs.start_run(store.gateway, kind, tenants=[store.tenant_id], force=force, as_of=as_of, reanchor=reanchor)
     claimed = _wait_for_claim(store, run_id, environment.ml_lease_seconds)
     item = runs.Item(store, run_id, claimed, environment.ml_lease_seconds)
-    report = train_item(item, settings, keys, force=force, as_of=as_of, may_retry=False)
+    # What was asked for on demand is not lost with one failure: it goes back to the ledger, and workers take it up.
+    report = train_item(item, settings, keys, force=force, as_of=as_of, may_retry=reanchor)
     runs.finish_run(store.gateway, run_id)
     return report
 
