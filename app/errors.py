@@ -117,6 +117,12 @@ class BellUnavailable(Transient):
     code = "bell_unavailable"
 
 
+class DeliveryFailed(Transient):
+    """A message could not be delivered."""
+
+    code = "delivery_failed"
+
+
 # --- data: this tenant's input cannot be used as it is (exit code 3) -------------------------------------------------
 
 
@@ -150,6 +156,12 @@ class UnknownPredictionType(DataError):
     """No such prediction type."""
 
     code = "unknown_prediction_type"
+
+
+class UnknownJob(DataError):
+    """No such entry of the schedule."""
+
+    code = "unknown_job"
 
 
 class UnknownModel(DataError):
@@ -192,6 +204,12 @@ class QueryRefused(DataError):
     """The database refused the statement."""
 
     code = "query_refused"
+
+
+class AddressRefused(DataError):
+    """A message cannot go to that address."""
+
+    code = "address_refused"
 
 
 # --- computing -------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ _DELIVERY = {**_TENANT, "p_notification_id": "uuid", "p_channel": "text"}
 FUNCTIONS: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
         "ml_read_input": {**_TENANT, "p_as_of": "date", "p_max_days": "integer", "p_stale_after_days": "integer"},
-        "ml_claim_item": {**_ITEM, "p_lease_seconds": "integer"},
+        "ml_claim_item": {**_ITEM, "p_lease_seconds": "integer", "p_claimant": "uuid"},
         "ml_heartbeat_item": {**_FENCED, "p_lease_seconds": "integer", "p_stage": "text"},
         "ml_fail_item": {**_FENCED, "p_error": "jsonb", "p_retry_in_seconds": "integer"},
         "ml_finish_item": {
@@ -41,8 +41,15 @@ FUNCTIONS: Mapping[str, Mapping[str, str]] = MappingProxyType(
         "ml_list_tenants": {"p_after": "uuid", "p_limit": "integer"},
         "ml_start_run": {
             "p_kind": "text", "p_slot": "timestamp with time zone", "p_params": "jsonb", "p_code_version": "text",
-            "p_tenant_ids": "jsonb",
+            "p_tenant_ids": "jsonb", "p_ring": "boolean", "p_spread_seconds": "integer", "p_local_hour": "integer",
         },
+        "ml_next_items": {"p_run_id": "uuid", "p_ring_seconds": "integer", "p_window": "integer"},
+        "ml_reconcile": {"p_ring_seconds": "integer", "p_window": "integer"},
+        "ml_cancel_run": {"p_run_id": "uuid"},
+        "ml_retry_items": {"p_run_id": "uuid", "p_tenant_ids": "jsonb"},
+        "ml_read_schedule": {},
+        "ml_claim_tick": {"p_job": "text", "p_slot": "timestamp with time zone", "p_lease_seconds": "integer"},
+        "ml_finish_tick": {"p_job": "text", "p_slot": "timestamp with time zone", "p_fence": "bigint"},
         "ml_pending_items": {"p_run_id": "uuid", "p_limit": "integer"},
         "ml_finish_run": {"p_run_id": "uuid"},
         "ml_list_runs": {"p_limit": "integer"},
@@ -78,7 +85,7 @@ FUNCTIONS: Mapping[str, Mapping[str, str]] = MappingProxyType(
 
 # A second call after a lost answer would do something else than the first: another run; a lease of a worker that does
 # not know of it. Every other function is idempotent under its fence or its key.
-NOT_REPEATABLE = frozenset({"ml_start_run", "ml_claim_item", "ml_claim_delivery", "ml_due_notification_ticks"})
+NOT_REPEATABLE = frozenset({"ml_start_run", "ml_claim_delivery", "ml_due_notification_ticks"})
 
 
 def parameter_types(function: str, params: Mapping[str, object]) -> Mapping[str, str]:

@@ -7,7 +7,7 @@ another tenant, because no method takes a tenant.
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, cast
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from app.db.gateway import Gateway
 from app.tenancy import TenantId
@@ -26,7 +26,8 @@ class TenantStore:
         return self._call("ml_read_input", as_of=as_of, max_days=max_days, stale_after_days=stale_after_days)
 
     def claim_item(self, run_id: UUID, lease_seconds: int) -> Row:
-        return self._call("ml_claim_item", run_id=run_id, lease_seconds=lease_seconds)
+        # A claimant of its own for every claim: a repeat after a lost answer gets the same lease, nobody else does.
+        return self._call("ml_claim_item", run_id=run_id, lease_seconds=lease_seconds, claimant=uuid4())
 
     def heartbeat_item(self, run_id: UUID, fence: int, lease_seconds: int, stage: str) -> Row:
         return self._call("ml_heartbeat_item", run_id=run_id, fence=fence, lease_seconds=lease_seconds, stage=stage)
@@ -166,11 +167,37 @@ class SystemStore:
         code_version: str,
         tenant_ids: list[TenantId] | None = None,
         slot: datetime | None = None,
+        *,
+        ring: bool = True,
+        spread_seconds: int = 0,
+        local_hour: int | None = None,
     ) -> Row:
-        ids = None if tenant_ids is None else [str(tenant_id) for tenant_id in tenant_ids]
         return self._call(
-            "ml_start_run", kind=kind, slot=slot, params=params, code_version=code_version, tenant_ids=ids
-        )
+            "ml_start_run",
+            kind=kind, slot=slot, params=params, code_version=code_version, tenant_ids=_texts(tenant_ids), ring=ring,
+            spread_seconds=spread_seconds, local_hour=local_hour,
+        )  # fmt: skip
+
+    def next_items(self, run_id: UUID, ring_seconds: int, window: int) -> Row:
+        return self._call("ml_next_items", run_id=run_id, ring_seconds=ring_seconds, window=window)
+
+    def reconcile(self, ring_seconds: int, window: int) -> Row:
+        return self._call("ml_reconcile", ring_seconds=ring_seconds, window=window)
+
+    def cancel_run(self, run_id: UUID) -> Row | None:
+        return cast("Row | None", self._call("ml_cancel_run", run_id=run_id))
+
+    def retry_items(self, run_id: UUID, tenant_ids: list[TenantId] | None = None) -> Row | None:
+        return cast("Row | None", self._call("ml_retry_items", run_id=run_id, tenant_ids=_texts(tenant_ids)))
+
+    def read_schedule(self) -> Row:
+        return self._call("ml_read_schedule")
+
+    def claim_tick(self, job: str, slot: datetime, lease_seconds: int) -> Row:
+        return self._call("ml_claim_tick", job=job, slot=slot, lease_seconds=lease_seconds)
+
+    def finish_tick(self, job: str, slot: datetime, fence: int) -> Row:
+        return self._call("ml_finish_tick", job=job, slot=slot, fence=fence)
 
     def pending_items(self, run_id: UUID, limit: int) -> list[Row]:
         return cast("list[Row]", self._call("ml_pending_items", run_id=run_id, limit=limit))
@@ -233,3 +260,7 @@ class MaintenanceStore:
 
     def _call(self, function: str, **params: object) -> Row:
         return cast("Row", self.gateway.call(function, {f"p_{key}": value for key, value in params.items()}))
+
+
+def _texts(tenant_ids: list[TenantId] | None) -> list[str] | None:
+    return None if tenant_ids is None else [str(tenant_id) for tenant_id in tenant_ids]

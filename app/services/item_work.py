@@ -1,4 +1,4 @@
-"""One message, one look: claim an item of a run, and forecast its tenant if it is ours to do."""
+"""One message, one look: claim an item of a run, forecast its tenant if it is ours to do, ring for the next ones."""
 
 from typing import TypedDict
 from uuid import UUID
@@ -9,7 +9,9 @@ from app.config.ml_settings import MLSettings
 from app.config.settings import Settings
 from app.db.gateway import Gateway
 from app.db.store import TenantStore
+from app.errors import TenantcastError
 from app.services import runs
+from app.services.bell import Bell
 from app.tenancy import TenantId
 
 _log = structlog.get_logger()
@@ -23,7 +25,9 @@ class Look(TypedDict):
     outcome: str  # the report's status, or why the item was not claimed: busy, later, finished, unknown
 
 
-def work_on(gateway: Gateway, settings: Settings, ml_settings: MLSettings, run_id: UUID, tenant_id: TenantId) -> Look:
+def work_on(
+    gateway: Gateway, bell: Bell, settings: Settings, ml_settings: MLSettings, run_id: UUID, tenant_id: TenantId
+) -> Look:
     """Claim the item and forecast its tenant. A message that is late, repeated or false does nothing.
 
     Raises
@@ -41,4 +45,8 @@ def work_on(gateway: Gateway, settings: Settings, ml_settings: MLSettings, run_i
         return Look(run_id=str(run_id), tenant_id=str(tenant_id), outcome=claimed.outcome)
     item = runs.Item(store, run_id, claimed, settings.ml_lease_seconds)
     report = train_item(item, ml_settings, keys, force=claimed.force, as_of=claimed.as_of, may_retry=True)
+    try:
+        runs.ring_next(gateway, bell, run_id, settings)
+    except TenantcastError as error:
+        _log.warning("next_not_rung", code=error.code, reason=error.message)  # the reconciler rings
     return Look(run_id=str(run_id), tenant_id=str(tenant_id), outcome=report["status"])

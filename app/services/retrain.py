@@ -7,7 +7,7 @@ is unchanged, the rest is done.
 
 import time
 from collections.abc import Callable
-from datetime import date
+from datetime import date, datetime
 from typing import Any, TypedDict
 from uuid import UUID
 
@@ -19,6 +19,7 @@ from app.db.gateway import Gateway
 from app.db.store import Row, SystemStore
 from app.errors import ConfigError, Transient
 from app.services import runs
+from app.services.bell import Bell
 from app.services.drain import Event, Patience, Work, drain
 from app.services.team import Team
 from app.tenancy import TenantId
@@ -95,7 +96,7 @@ def retrain(
     gateway = open_gateway(settings)
     try:
         chosen = _choose(ml_settings, tenants)
-        run_id = runs.start_run(gateway, KIND, tenants=chosen, force=force, as_of=as_of)
+        run_id = runs.start_run(gateway, KIND, tenants=chosen, force=force, as_of=as_of, ring=False)
         _log.info("run_started", run=str(run_id), jobs=jobs, force=force)
         watch = _Watch(gateway, run_id, progress or _silent)
         _work_off(Work(settings, ml_settings, run_id), gateway, jobs, watch)
@@ -105,6 +106,48 @@ def retrain(
     counts = {name: summary[name] for name in ("total", "published", "unchanged", "no_sales_yet", "failed", "other")}
     _log.info("run_finished", run=summary["run_id"], seconds=summary["seconds"], **counts)
     return summary
+
+
+class StartedRun(TypedDict):
+    """A run that workers work off."""
+
+    run_id: str
+    rung: int  # messages that went out at once; the others follow as tenants are done
+
+
+def start_retrain(
+    gateway: Gateway,
+    bell: Bell,
+    settings: Settings,
+    ml_settings: MLSettings,
+    *,
+    slot: datetime | None = None,
+    tenants: list[TenantId] | None = None,
+    force: bool = False,
+) -> StartedRun:
+    """A run over all allowed tenants, or the given ones, for workers to work off; nothing is computed here.
+
+    Parameters
+    ----------
+    slot : the schedule's; however often it is started, it has one run, whose tenants begin spread over a window
+
+    Raises
+    ------
+    ConfigError : a tenant outside `ML_TENANT_IDS`
+    DatabaseUnavailable, WrongKey, NotInstalled : the run was not started
+    """
+    run_id = runs.start_run(
+        gateway,
+        KIND,
+        tenants=_choose(ml_settings, tenants),
+        force=force,
+        slot=slot,
+        spread_seconds=settings.ml_retrain_spread_seconds if slot else 0,
+        local_hour=settings.ml_retrain_local_hour if slot else None,
+    )
+    rung = runs.ring_next(gateway, bell, run_id, settings)
+    _log.info("run_started", run=str(run_id), slot=slot and slot.isoformat(), rung=rung, force=force)
+    return StartedRun(run_id=str(run_id), rung=rung)
 
 
 def summarise(gateway: Gateway, run_id: UUID, seconds: float) -> RunSummary:

@@ -1,4 +1,4 @@
-"""The ledger's verbs: start a run, claim a tenant of it, keep the lease alive, publish, finish or fail.
+"""The ledger's verbs: start a run, ring for it, claim a tenant of it, keep the lease alive, publish, finish or fail.
 
 Postgres holds the truth. A claim hands out a fence number and a lease on the database's clock; whoever has lost the
 lease stops, and whatever it would write is refused by the fence.
@@ -13,17 +13,19 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from typing import Literal
 from uuid import UUID
 
 import structlog
 
 from app import __version__
+from app.config.settings import Settings
 from app.db.gateway import Gateway
 from app.db.store import Row, SystemStore, TenantStore
-from app.errors import LeaseLost, TenantcastError, UnknownRun
-from app.tenancy import TenantId
+from app.errors import BellUnavailable, LeaseLost, TenantcastError, UnknownRun
+from app.services.bell import Bell
+from app.tenancy import TenantId, parse_tenant_id
 
 RETRY_BASE_SECONDS = 10
 RETRY_CAP_SECONDS = 600
@@ -75,12 +77,83 @@ def start_run(
     force: bool = False,
     as_of: date | None = None,
     reanchor: bool = False,
+    ring: bool = True,
+    slot: datetime | None = None,
+    spread_seconds: int = 0,
+    local_hour: int | None = None,
 ) -> UUID:
-    """A new run over ``tenants`` (None: all active ones); what it pins for every tenant is in its parameters."""
+    """A new run over ``tenants`` (None: all active ones); what it pins for every tenant is in its parameters.
+
+    Parameters
+    ----------
+    ring : workers are to be rung for it; False where the caller works it off, until two minutes of silence
+    slot : one run per (kind, slot): for a slot that has one, that one's id is given
+    spread_seconds : tenants begin spread over so many seconds
+    local_hour : and not before this hour of their own day (0 to 23)
+    """
     params: Row = {"force": force, "as_of": as_of.isoformat() if as_of else None}
     if reanchor:
         params["reanchor"] = True
-    return UUID(SystemStore(gateway).start_run(kind, params, __version__, tenants)["run_id"])
+    started = SystemStore(gateway).start_run(
+        kind, params, __version__, tenants, slot, ring=ring, spread_seconds=spread_seconds, local_hour=local_hour
+    )
+    return UUID(started["run_id"])
+
+
+def ring_next(gateway: Gateway, bell: Bell, run_id: UUID, settings: Settings) -> int:
+    """End the run if nothing of it is open, and ring for whatever is due next in any run; how many rings went out.
+
+    Raises what `Gateway.call` raises; a bell that does not ring is no error, because the reconciler rings again.
+    """
+    answer = SystemStore(gateway).next_items(run_id, settings.ml_reconcile_seconds, settings.ml_ring_window)
+    return ring_all(bell, answer["ring"])
+
+
+def ring_all(bell: Bell, rings: list[Row]) -> int:
+    """Ring for items that the ledger has noted as rung; stops at the first that cannot be sent."""
+    for number, ring in enumerate(rings):
+        try:
+            bell.ring(UUID(ring["run_id"]), parse_tenant_id(ring["tenant_id"]))
+        except BellUnavailable as error:
+            _log.warning("bell_unavailable", rung=number, wanted=len(rings), reason=error.message)
+            return number
+    return len(rings)
+
+
+def cancel_run(gateway: Gateway, run_id: UUID) -> Row:
+    """Skip every open item; what is being computed for one right now can no longer be written.
+
+    Returns
+    -------
+    dict : ``cancelled``, the number of items, and ``counts`` per state
+
+    Raises
+    ------
+    UnknownRun : there is no such run
+    """
+    return _known(run_id, SystemStore(gateway).cancel_run(run_id))
+
+
+def retry_items(gateway: Gateway, bell: Bell, run_id: UUID, settings: Settings, tenants: list[TenantId] | None) -> Row:
+    """Try failed items again as if for the first time (of ``tenants``, skipped ones too), and ring for them.
+
+    Returns
+    -------
+    dict : ``retried``, the number of items, and ``counts`` per state
+
+    Raises
+    ------
+    UnknownRun : there is no such run
+    """
+    answer = _known(run_id, SystemStore(gateway).retry_items(run_id, tenants))
+    ring_next(gateway, bell, run_id, settings)
+    return answer
+
+
+def _known(run_id: UUID, answer: Row | None) -> Row:
+    if answer is None:
+        raise UnknownRun(f"There is no run {run_id}.", next_step="List the runs with `tenantcast runs list`.")
+    return answer
 
 
 def claim_item(store: TenantStore, run_id: UUID, lease_seconds: int) -> Claim | NotClaimed:

@@ -8,12 +8,20 @@ reconciler: the last one only, and only while it is not later than the job's ``m
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+import structlog
+
 from app.config.cron import Cron
 from app.config.ml_settings import MLSettings
+from app.db.gateway import Gateway
+from app.db.store import SystemStore
+from app.errors import BellUnavailable, UnknownJob
+from app.services.bell import Clockwork
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 RETRAIN = "weekly-ml-retrain"
+
+_log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
@@ -31,6 +39,78 @@ class Job:
         if isinstance(self.rhythm, Cron):
             return self.rhythm.last_due(now)
         return now - (now - _EPOCH) % self.rhythm
+
+
+@dataclass(frozen=True)
+class Tick:
+    """A slot that is ours to carry out, as number ``fence``."""
+
+    job: Job
+    slot: datetime
+    fence: int
+
+
+def take_slot(gateway: Gateway, job: Job) -> Tick | None:
+    """Take the job's newest slot; None when another has it, it is done, or it is too late for it."""
+    store = SystemStore(gateway)
+    now = datetime.fromisoformat(store.read_schedule()["now"])
+    slot = job.last_due(now)
+    if slot is None or now - slot > job.max_lateness:
+        return None
+    answer = store.claim_tick(job.name, slot, int(job.lease.total_seconds()))
+    return Tick(job, slot, int(answer["fence"])) if answer["outcome"] == "claimed" else None
+
+
+def finish_slot(gateway: Gateway, tick: Tick) -> None:
+    """Note that the slot is carried out. Without it, the slot is taken again when its lease ends."""
+    SystemStore(gateway).finish_tick(tick.job.name, tick.slot, tick.fence)
+
+
+def catch_up(gateway: Gateway, clockwork: Clockwork, schedule: tuple[Job, ...], grace: timedelta) -> list[str]:
+    """Send the messages of jobs whose newest slot nobody has carried out, though it was due ``grace`` ago.
+
+    A job that has never run has nothing to catch up: its newest slot counts as done, or installing tenantcast would
+    start last week's run over tenants that are still being imported.
+    """
+    store = SystemStore(gateway)
+    known = store.read_schedule()
+    now = datetime.fromisoformat(known["now"])
+    late = []
+    for job in schedule:
+        slot, last = job.last_due(now), known["last"].get(job.name)
+        if slot is None:
+            continue
+        if last is None:
+            answer = store.claim_tick(job.name, slot, 1)
+            if answer["outcome"] == "claimed":
+                store.finish_tick(job.name, slot, int(answer["fence"]))
+        elif grace <= now - slot <= job.max_lateness and (last["open"] or datetime.fromisoformat(last["slot"]) < slot):
+            late.append(job.name)
+    return _trigger(clockwork, late)
+
+
+def _trigger(clockwork: Clockwork, names: list[str]) -> list[str]:
+    for number, name in enumerate(names):
+        try:
+            clockwork.trigger(name)
+        except BellUnavailable as error:
+            _log.warning("bell_unavailable", job=name, reason=error.message)
+            return names[:number]
+        _log.info("slot_caught_up", job=name)
+    return names
+
+
+def find_job(settings: MLSettings, name: object) -> Job:
+    """The job with this name.
+
+    Raises
+    ------
+    UnknownJob : there is none
+    """
+    for job in jobs(settings):
+        if job.name == name:
+            return job
+    raise UnknownJob(f"There is no scheduled job {str(name)[:60]!r}.")
 
 
 def jobs(settings: MLSettings) -> tuple[Job, ...]:

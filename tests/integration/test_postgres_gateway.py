@@ -149,7 +149,7 @@ def test_a_statement_that_takes_too_long_is_given_up(database_url: str) -> None:
     assert not [entry for entry in logs if entry["event"] == "database_retry"]  # it would take as long again
 
 
-@pytest.mark.parametrize(("function", "calls"), [("ml_finish_run", 2), ("ml_start_run", 1), ("ml_claim_item", 1)])
+@pytest.mark.parametrize(("function", "calls"), [("ml_finish_run", 2), ("ml_start_run", 1), ("ml_claim_item", 2)])
 def test_a_lost_answer_is_asked_for_again_only_where_that_is_harmless(
     monkeypatch: pytest.MonkeyPatch, function: str, calls: int
 ) -> None:
