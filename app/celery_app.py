@@ -14,6 +14,7 @@ from kombu.entity import Queue
 from app.config.cron import Cron
 from app.config.ml_settings import MLSettings
 from app.config.settings import Settings
+from app.services.embedded_redis import EmbeddedRedis
 from app.services.schedule import Job, jobs
 
 DEFAULT_BROKER = "redis://127.0.0.1:6379/0"
@@ -54,9 +55,11 @@ def make_celery(settings: Settings, ml_settings: MLSettings) -> Celery:
 
 
 def broker_url(settings: Settings) -> str:
-    """`CELERY_BROKER_URL`, else `REDIS_URL`, else this machine's Redis."""
+    """`CELERY_BROKER_URL`, else `REDIS_URL`, else the private Redis of this home if it runs, else this machine's."""
     given = settings.celery_broker_url or settings.redis_url
-    return given.get_secret_value() if given else DEFAULT_BROKER
+    if given:
+        return given.get_secret_value()
+    return EmbeddedRedis(settings.tenantcast_home).address() or DEFAULT_BROKER
 
 
 def _what_travels(settings: Settings) -> dict[str, Any]:

@@ -65,6 +65,10 @@ class EmbeddedPostgres:
             self.started = False
             return cluster is not None and cluster.stop()
 
+    def is_running(self) -> bool:
+        """Whether the server runs, once it accepts connections; nothing is started."""
+        return self._record.exists() and self._running() is not None
+
     def discard(self) -> None:
         """Stop the server and delete its files: all sales and forecasts in it."""
         self.stop()
