@@ -25,7 +25,9 @@ $$;
 drop view if exists public.v_sales_forecast, public.v_sales_anomalies, public.v_forecast_status;
 -- They take a row of a table, and the tables' checks call other helpers: neither could go first.
 drop function if exists tenantcast_internal.is_over_limit(public.notification_deliveries, int);
-drop function if exists tenantcast_internal.run_json(public.ml_run), tenantcast_internal.model_json(public.ml_models);
+drop function if exists
+  tenantcast_internal.run_json(public.ml_run), tenantcast_internal.model_json(public.ml_models),
+  tenantcast_internal.claimed(public.ml_run_item);
 -- Not "cascade": a view of the product's that reads our tables stops the uninstall instead of vanishing.
 drop table if exists
   public.notification_deliveries, public.notification_channels, public.notification_ticks,
