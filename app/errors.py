@@ -206,6 +206,12 @@ class QueryRefused(DataError):
     code = "query_refused"
 
 
+class UnknownNotification(DataError):
+    """No such message."""
+
+    code = "unknown_notification"
+
+
 class AddressRefused(DataError):
     """A message cannot go to that address."""
 

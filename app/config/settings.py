@@ -70,5 +70,10 @@ class Settings(EnvironmentSettings):
     celery_broker_url: SecretStr | None = None  # None: REDIS_URL
     cache_redis_url: SecretStr | None = None  # None: REDIS_URL; an instance that may evict is best
     metrics_port: int = Field(0, ge=0, le=65535)  # Prometheus metrics of a worker, on the loopback; 0 is off
+    notification_email_url: SecretStr | None = None  # mailtos://user:password@smtp.example.com?from=…; None: no e-mail
+    notification_allow_private: bool = False  # webhooks to http:// and to addresses inside our own network
+    notification_daily_limit: int = Field(20, ge=1, le=10_000)  # per tenant, channel and day; the rest is one digest
+    notification_summary_hour: int = Field(8, ge=0, le=23)  # of each tenant's own day
+    notification_lease_seconds: int = Field(120, ge=2, le=3600)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "console"] = "json"

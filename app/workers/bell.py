@@ -10,17 +10,23 @@ from app.errors import BellUnavailable
 from app.tenancy import TenantId
 
 TRAIN = "app.workers.ml_worker.train_tenant"
+SEND = "app.workers.notification_worker.send_notification"
+SEND_EXPIRES_SECONDS = 600  # by then the next look at what is due has rung again
 
 
 @dataclass(frozen=True)
 class CeleryBell:
-    """Sends messages that carry ids only; fulfils `Bell` and `Clockwork`."""
+    """Sends messages that carry ids only; fulfils `Bell`, `Clockwork` and `Courier`."""
 
     app: Celery
 
     def ring(self, run_id: UUID, tenant_id: TenantId) -> None:
         """See `Bell.ring`."""
         self._send(TRAIN, (str(run_id), str(tenant_id)), {})
+
+    def carry(self, tenant_id: TenantId, notification_id: UUID, channel: str) -> None:
+        """See `Courier.carry`."""
+        self._send(SEND, (str(tenant_id), str(notification_id), channel), {"expires": SEND_EXPIRES_SECONDS})
 
     def trigger(self, job: str) -> None:
         """See `Clockwork.trigger`: the very message that beat sends."""

@@ -49,6 +49,7 @@ from app.services.ml.reanchoring import Anchor, judge
 from app.services.ml.results import EngineResult, TrainingReport
 from app.services.ml.series import DailySeries
 from app.services.ml.training_report import add_error, add_input, add_result, changes_since, empty_report, finite
+from app.services.notifications.publishing import publish_notices
 from app.tenancy import TenantId, parse_tenant_id
 
 ALONE = "tenant"  # the kind of a run that consists of one tenant
@@ -295,7 +296,7 @@ def _publish(task: _Task, result: EngineResult, plan: _Plan) -> None:
             "model": model,
             "snapshot": pack_snapshot(plan.document),
             "report": report,
-            "notifications": [],
+            "notifications": publish_notices(report, plan.settings),
         }
     )
     if answer["outcome"] == "older":
@@ -361,7 +362,9 @@ def _train_alone(
     reanchor: bool,
 ) -> TrainingReport:
     kind = ON_DEMAND if reanchor else ALONE
-    run_id = runs.start_run(store.gateway, kind, tenants=[store.tenant_id], force=force, as_of=as_of, reanchor=reanchor)
+    run_id = runs.start_run(
+        store.gateway, kind, tenants=[store.tenant_id], force=force, as_of=as_of, reanchor=reanchor, ring=False
+    )
     claimed = _wait_for_claim(store, run_id, environment.ml_lease_seconds)
     item = runs.Item(store, run_id, claimed, environment.ml_lease_seconds)
     # What was asked for on demand is not lost with one failure: it goes back to the ledger, and workers take it up.
