@@ -33,6 +33,10 @@ class CeleryBell:
         entry = self.app.conf.beat_schedule[job]
         self._send(entry["task"], (), entry["options"])
 
+    def turn_page(self, task: str, after: str) -> None:
+        """The same task again, for the page of tenants that begins after this one."""
+        self._send(task, (), {"kwargs": {"after": after}})
+
     def _send(self, task: str, arguments: tuple[str, ...], options: dict[str, object]) -> None:
         try:
             self.app.send_task(task, arguments, **options)

@@ -1,4 +1,9 @@
-"""Tasks of forecasting. Arguments come from Redis, where anyone may have written them: they are parsed as hostile."""
+"""Tasks of forecasting. Arguments come from Redis, where anyone may have written them: they are parsed as hostile.
+
+Celery logs what a task gives back: reports here name tenants and outcomes, never a forecast or a day's sales.
+"""
+
+from typing import TYPE_CHECKING, TypedDict
 
 from celery import Task, shared_task
 
@@ -8,6 +13,9 @@ from app.tenancy import TenantId, parse_tenant_id
 from app.workers.bell import CeleryBell
 from app.workers.process import this_process
 from app.workers.ticking import slot_of
+
+if TYPE_CHECKING:
+    from app.services.features import FeatureReport, PageReport
 
 
 @shared_task(name="app.workers.ml_worker.train_tenant", bind=True)
@@ -37,6 +45,80 @@ def retrain_all_models(self: Task, tenant_ids: object = None, force: object = Fa
         tenants=_tenants(tenant_ids),
         force=force is True,
     )
+
+
+class Predicted(TypedDict):
+    """What became of a forecast on demand."""
+
+    tenant_id: str
+    prediction_type: str
+    run_id: str | None
+    status: str
+    reanchored: bool
+    rows: int
+
+
+@shared_task(name="app.workers.ml_worker.generate_predictions")
+def generate_predictions(
+    tenant_id: object, prediction_type: object = "sales_forecast", force: object = False
+) -> Predicted:
+    """Carry a tenant's active model forward to its newest days, and publish."""
+    from app.services.ml import predict
+
+    here = this_process()
+    made = predict.generate_predictions(
+        parse_tenant_id(tenant_id),
+        str(prediction_type),
+        gateway=here.gateway,
+        settings=here.ml_settings,
+        environment=here.settings,
+        force=force is True,
+    )
+    return Predicted(
+        tenant_id=made["report"]["tenant_id"],
+        prediction_type=made["prediction_type"],
+        run_id=made["report"]["run_id"],
+        status=made["report"]["status"],
+        reanchored=made["reanchored"],
+        rows=len(made["rows"]),
+    )
+
+
+@shared_task(name="app.workers.ml_worker.update_business_features", bind=True)
+def update_business_features(
+    self: Task, tenant_id: object = None, after: object = None
+) -> "FeatureReport | PageReport":
+    """Refresh `ml_features` of one tenant; without one, of a page of tenants, and send the message of the next page."""
+    from app.services import features
+
+    here = this_process()
+    if tenant_id is not None:
+        one = parse_tenant_id(tenant_id)
+        return features.update_features(here.gateway, one, ml_settings=here.ml_settings, settings=here.settings)
+    begin = None if after is None else parse_tenant_id(after)
+    page = features.update_page(here.gateway, after=begin, ml_settings=here.ml_settings, settings=here.settings)
+    if page["next_after"] is not None:
+        CeleryBell(self.app).turn_page(self.name, page["next_after"])
+    return page
+
+
+class Analysed(TypedDict):
+    """Whose trends were stored, and for which day."""
+
+    tenant_id: str
+    as_of: str
+
+
+@shared_task(name="app.workers.ml_worker.analyze_business_trends")
+def analyze_business_trends(tenant_id: object) -> Analysed:
+    """Compute a tenant's trends and store them for its dashboard."""
+    from app.services import trends
+
+    here = this_process()
+    report = trends.analyze(
+        here.gateway, parse_tenant_id(tenant_id), ml_settings=here.ml_settings, settings=here.settings
+    )
+    return Analysed(tenant_id=report["tenant_id"], as_of=report["as_of"])
 
 
 def _tenants(given: object) -> list[TenantId] | None:

@@ -21,7 +21,7 @@ class Task(celery.Task):
     abstract = True
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        with structlog.contextvars.bound_contextvars(task=self.name, message=self.request.id):
+        with structlog.contextvars.bound_contextvars(task=self.name, message_id=self.request.id):
             try:
                 return self._carry_out(args, kwargs)
             except TenantcastError as error:
