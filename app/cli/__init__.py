@@ -6,7 +6,19 @@ from typing import Annotated
 import typer
 
 from app import __version__
-from app.cli import database, forecasts, health, intake, judging, ledger, overrides, pages, processes
+from app.cli import (
+    database,
+    forecasts,
+    health,
+    intake,
+    judging,
+    ledger,
+    notifications,
+    overrides,
+    pages,
+    processes,
+    watch,
+)
 from app.cli.output import examples, print_error, stderr_console, stdout_console
 from app.cli.session import LogFormat, LogLevel, Session
 from app.errors import ConfigError, TenantcastError
@@ -31,7 +43,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for group in (pages, intake, forecasts, processes, judging, ledger, overrides, database, health):
+for group in (pages, intake, forecasts, processes, judging, ledger, watch, notifications, overrides, database, health):
     group.add_to(app)
 
 # typer keeps its own copy of click; what a wrong option raises is the class above BadParameter.
