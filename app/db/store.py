@@ -79,6 +79,9 @@ class TenantStore:
     def write_features(self, rows: list[Row]) -> Row:
         return self._call("ml_write_features", rows=rows)
 
+    def read_features(self, feature_type: str, start: date | None = None) -> list[Row]:
+        return cast("list[Row]", self._call("ml_read_features", feature_type=feature_type, **{"from": start}))
+
     def quarantine_rows(self, source: str, rows: list[Row], *, replace: bool = False) -> Row:
         """``replace`` first forgets what an earlier import of the same source kept aside."""
         return self._call("ml_quarantine_rows", source=source, rows=rows, replace=replace)
@@ -154,11 +157,15 @@ class SystemStore:
         tenants: list[Row] = []
         after: str | None = None
         while True:
-            rows = cast("list[Row]", self._call("ml_list_tenants", after=after, limit=page))
+            rows = self.list_tenants_page(after, page)
             if not rows:
                 return tenants
             tenants += rows
             after = rows[-1]["tenant_id"]
+
+    def list_tenants_page(self, after: TenantId | str | None, limit: int) -> list[Row]:
+        """Tenants whose id comes after ``after`` (None: the first ones), by id; an empty page is the last."""
+        return cast("list[Row]", self._call("ml_list_tenants", after=after, limit=limit))
 
     def start_run(
         self,
@@ -214,6 +221,11 @@ class SystemStore:
         while shown and (more := self._next_items(shown, page)):
             shown["items"] += more
         return shown
+
+    def read_run(self, run_id: UUID | None) -> Row | None:
+        """The run without its items. ``run_id`` None is the newest; None comes back without any run."""
+        shown = self._call("ml_show_run", run_id=run_id, after=None, limit=1)
+        return cast("Row", shown["run"]) if shown else None
 
     def due_deliveries(self, limit: int) -> list[Row]:
         return cast("list[Row]", self._call("ml_due_deliveries", limit=limit))

@@ -90,15 +90,26 @@ class FeatureEngineer:
         series = series if series is not None else self.sales_timeseries_daily()
         if series is None:
             return 0
-        columns = {"daily_total": series.y} | {name: moving_average(series.y, n) for name, n in WINDOWS.items()}
-        days = [str(day) for day in series.dates]
-        rows = [
-            {"feature_date": day, "feature_type": name, "feature_values": {"value": float(value)}}
-            for name, values in columns.items()
-            for day, value in zip(days, values, strict=True)
-            if np.isfinite(value)
-        ]
-        return self._write(rows)
+        return self._write(sales_features(series))
+
+    def refresh_sales_features(self, series: DailySeries) -> int:
+        """Write those features of `persist_sales_features` that are not stored as they are; returns the rows written.
+
+        A changed day changes the means of the 27 days after it too.
+        """
+        stored = {
+            row["feature_date"]: row["feature_values"].get("value")
+            for row in self.store.read_features("daily_total", series.start)
+        }
+        totals = series.y.tolist()
+        changed = [stored.get(str(day)) != total for day, total in zip(series.dates, totals, strict=True)]
+        if not any(changed):
+            return 0
+        reach = max(WINDOWS.values()) - 1
+        touched: set[str] = set()
+        for day in np.flatnonzero(changed).tolist():
+            touched.update(str(later) for later in series.dates[day : day + reach + 1])
+        return self._write([row for row in sales_features(series) if row["feature_date"] in touched])
 
     def inventory_snapshot(self) -> list[Row]:
         """What is in stock now, ``{product_id, name, stock}`` by product; ``stock`` is None where it is not kept."""
@@ -142,6 +153,21 @@ def _unpacked(value: Json) -> DailySeries | None:
     if not isinstance(value, dict):
         raise TypeError(f"a cached series cannot be a {type(value).__name__}")
     return DailySeries(date.fromisoformat(str(value["start"])), np.array(value["sales"], dtype=np.float64))
+
+
+def sales_features(series: DailySeries) -> list[Row]:
+    """The rows of `ml_features`: ma7 and ma28 of every day with enough days before it, daily_total of every day.
+
+    The totals come last: a refresh that finds a total as it should be may take it that its means are written.
+    """
+    columns = {name: moving_average(series.y, n) for name, n in WINDOWS.items()} | {"daily_total": series.y}
+    days = [str(day) for day in series.dates]
+    return [
+        {"feature_date": day, "feature_type": name, "feature_values": {"value": float(value)}}
+        for name, values in columns.items()
+        for day, value in zip(days, values, strict=True)
+        if np.isfinite(value)
+    ]
 
 
 def moving_average(y: FloatArray, window: int) -> FloatArray:
