@@ -63,7 +63,7 @@ def sales_drop(facts: Facts) -> list[Notice]:
         return []
     recent = math.fsum(facts.sales[-WEEK:])
     usual = math.fsum(facts.sales[-needed:-WEEK]) / USUAL_WEEKS
-    if usual <= 0 or recent > usual * (1 - facts.rules.number("sales_drop", "drop_percent") / 100):
+    if usual <= 0 or 100 * recent > usual * (100 - facts.rules.number("sales_drop", "drop_percent")):
         return []
     locale, drop = facts.locale, 1 - recent / usual
     return [
