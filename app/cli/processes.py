@@ -175,7 +175,7 @@ def _with_logging(settings: "Settings", environment: dict[str, str]) -> "Setting
 def _sink(names: list[str], *, as_json: bool) -> Callable[[str, str], None]:
     """Prints a line of a process: with its name in a colour of its own, or as one JSON object."""
     if as_json:
-        return lambda name, line: print(json.dumps({"process": name, **_as_object(line)}), flush=True)  # noqa: T201
+        return lambda name, line: print(json.dumps({**_as_object(line), "process": name}), flush=True)  # noqa: T201
     console = stdout_console()
     width = max(map(len, names))
     colours = {name: COLOURS[number % len(COLOURS)] for number, name in enumerate(names)}

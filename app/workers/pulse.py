@@ -80,7 +80,7 @@ class Pulse:
         try:
             with self._app.connection_for_read(heartbeat=0) as connection:
                 channel = connection.default_channel
-                return sum(int(channel.queue_declare(queue, passive=True).message_count) for queue in self._queues)
+                return sum(int(channel.queue_declare(queue).message_count) for queue in self._queues)
         except Exception as error:  # noqa: BLE001 - whatever the transport raises: then nobody knows
             _log.info("watchdog_saw_no_queue", error=type(error).__name__)
             return None

@@ -51,7 +51,7 @@ class Supervisor:
     stop_signal: signal.Signals = signal.SIGINT
     stop_seconds: float = 60.0
     silence_seconds: float = 60.0
-    startup_seconds: float = 120.0
+    startup_seconds: float = 300.0
     _asked: int = 0
     _ready: bool = False
     _places: list[_Place] = field(default_factory=list)
@@ -82,7 +82,7 @@ class Supervisor:
         for place in self._places:
             if place.child is None and time.monotonic() >= place.start_at:
                 place.child = Child(place.spec)
-                _log.info("process_started", process=place.spec.name, pid=place.child.pid, restarts=place.restarts)
+                _log.info("process_started", child=place.spec.name, pid=place.child.pid, restarts=place.restarts)
 
     def _listen(self) -> None:
         running = [child for place in self._places if (child := place.child) is not None]
@@ -104,7 +104,7 @@ class Supervisor:
             if not self._asked:
                 pause = place.back_off.after(lived)
                 place.start_at, place.restarts = time.monotonic() + pause, place.restarts + 1
-                _log.warning("process_ended", process=place.spec.name, exit_code=code, restarted_in_seconds=pause)
+                _log.warning("process_ended", child=place.spec.name, exit_code=code, restarted_in_seconds=pause)
 
     def _take_out(self, place: _Place) -> None:
         """Whatever a dead process has left in its group goes with it; its last lines are passed on."""
@@ -121,7 +121,7 @@ class Supervisor:
                 continue
             limit = self.silence_seconds if child.ready() else self.startup_seconds
             if child.silent_for() > limit:
-                _log.error("process_silent", process=child.spec.name, pid=child.pid, seconds=round(child.silent_for()))
+                _log.error("process_silent", child=child.spec.name, pid=child.pid, seconds=round(child.silent_for()))
                 child.kill()
 
     def _tell_when_ready(self) -> None:
@@ -144,7 +144,7 @@ class Supervisor:
 
     def _kill_now(self, place: _Place) -> None:
         if place.child is not None:
-            _log.warning("process_killed", process=place.spec.name, pid=place.child.pid)
+            _log.warning("process_killed", child=place.spec.name, pid=place.child.pid)
             place.child.kill()
             self._take_out(place)
 
