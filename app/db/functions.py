@@ -76,6 +76,8 @@ FUNCTIONS: Mapping[str, Mapping[str, str]] = MappingProxyType(
         },
         "ml_end_notification_tick": {**_TENANT, "p_job": "text", "p_slot": "text"},
         "ml_read_features": {**_TENANT, "p_feature_type": "text", "p_from": "date"},
+        "ml_metrics": {"p_top": "integer"},
+        "ml_health": {},
         "ml_plan_clean_up": {"p_what": "text", "p_keep_days": "integer", "p_keep_versions": "integer"},
         "ml_clean_up_batch": {
             "p_what": "text", "p_keep_days": "integer", "p_keep_versions": "integer", "p_limit": "integer",

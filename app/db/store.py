@@ -244,6 +244,13 @@ class SystemStore:
     def end_notification_tick(self, tenant_id: TenantId, job: str, slot: str) -> Row:
         return self._call("ml_end_notification_tick", tenant_id=tenant_id, job=job, slot=slot)
 
+    def metrics(self, top: int) -> Row:
+        """The ledger in numbers; ``top`` is how many of the stalest tenants it names."""
+        return self._call("ml_metrics", top=top)
+
+    def health(self) -> Row:
+        return self._call("ml_health")
+
     def check_installation(self) -> Row:
         return self._call("ml_check_installation")
 

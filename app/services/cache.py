@@ -23,6 +23,7 @@ import structlog
 
 from app.config.settings import Settings
 from app.db.gateway import Json
+from app.errors import TenantcastError
 from app.tenancy import TenantId
 
 if TYPE_CHECKING:
@@ -211,7 +212,12 @@ def bump_tenant(tenant_id: TenantId, settings: Settings | None = None) -> None:
 
     ``settings`` None reads the environment.
     """
-    open_cache(settings or Settings()).bump(tenant_id)
+    try:
+        cache = open_cache(settings or Settings())
+    except (TenantcastError, ValueError) as error:  # settings that cannot be used; an address that is none
+        _log.warning("cache_not_bumped", tenant=str(tenant_id), error=type(error).__name__)
+        return
+    cache.bump(tenant_id)
 
 
 @lru_cache(maxsize=4)

@@ -25,6 +25,7 @@ from app.db.gateway import Gateway
 from app.db.store import Row, SystemStore, TenantStore
 from app.errors import BellUnavailable, LeaseLost, TenantcastError, UnknownRun
 from app.services.bell import Bell
+from app.services.cache import bump_tenant
 from app.tenancy import TenantId, parse_tenant_id
 
 RETRY_BASE_SECONDS = 10
@@ -217,6 +218,8 @@ class Item:
         """All of the result, in one transaction; the answer's outcome is published or older."""
         answer = self._owned(self.store.publish_item(self.run_id, self.fence, result))
         failpoint("published")
+        if answer["outcome"] == "published":
+            bump_tenant(self.store.tenant_id)
         return answer
 
     def finish(self, state: Literal["done", "skipped"], reason: str, report: Row, input_hash: str | None) -> None:

@@ -124,6 +124,7 @@ def jobs(settings: MLSettings) -> tuple[Job, ...]:
         Job("update-ml-features", f"{ml}.update_business_features", timedelta(seconds=3600), _hours(1)),
         Job("cleanup-old-notifications", f"{upkeep}.cleanup_old_notifications", Cron.parse("0 0 * * *"), _hours(12)),
         Job("cleanup-old-ml-predictions", f"{upkeep}.cleanup_old_ml_predictions", Cron.parse("30 0 * * *"), _hours(12)),
+        Job("cleanup-old-runs", f"{upkeep}.cleanup_old_runs", Cron.parse("0 1 * * *"), _hours(12)),
     )
 
 

@@ -19,6 +19,7 @@ from app.config.settings import Settings
 from app.db.connect import open_gateway
 from app.db.gateway import Gateway
 from app.log import configure_logging
+from app.workers import metrics  # noqa: F401 - connects its signals: every task module imports this one
 
 # Imported in the parent: 65 to 126 MB per child instead of 197. Nothing is ever fitted there: a child of a process that
 # has fitted XGBoost hangs.

@@ -15,6 +15,7 @@ from app.config.settings import Settings
 from app.db.gateway import Gateway
 from app.db.store import Row, SystemStore, TenantStore
 from app.errors import ConfigError, TenantcastError, Transient
+from app.services.cache import bump_tenant
 from app.services.notifications.digest import daily_summary, digest
 from app.services.notifications.facts import DAYS, Facts
 from app.services.notifications.rules import due_notices
@@ -106,7 +107,10 @@ class _Look:
     def at_one(self, store: TenantStore, slot: str, work: Callable[[TenantStore, str], int]) -> None:
         """One tenant's failure never reaches another tenant: its lease runs out, and it is looked at again."""
         try:
-            self.done["written"] += work(store, slot)
+            written = work(store, slot)
+            if written:
+                bump_tenant(store.tenant_id)
+            self.done["written"] += written
             self.system.end_notification_tick(store.tenant_id, self.job, slot)
             self.done["tenants"] += 1
             self.misses = 0

@@ -5,6 +5,7 @@ from collections import defaultdict
 from app.db.gateway import Gateway
 from app.db.store import Row, TenantStore
 from app.errors import NotInstalled
+from app.services.cache import bump_tenant
 from app.services.sales_import.options import ImportOptions
 from app.services.sales_import.tally import FileTally, TenantTally
 from app.services.sales_import.tenants import TenantBook
@@ -65,6 +66,8 @@ class Loader:
             else:
                 for row in self._refused.pop(tenant.tenant_id, []):
                     self._tally.leave_unassigned(row["line"], row["reason"])
+            if tenant.inserted and not self._options.dry_run:
+                bump_tenant(tenant.tenant_id)  # what was cached of it is older than its sales
 
     def _write_all_sales(self) -> None:
         for tenant in self._book.tenants:
