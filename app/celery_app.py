@@ -4,7 +4,6 @@ Celery on Redis is a doorbell: a message carries ids, may be lost, repeated or l
 the work itself stands in Postgres (`ml_run_item`, `ml_schedule_tick`). Retries, back-off and results live there too.
 """
 
-from importlib.util import find_spec
 from typing import Any
 
 from celery import Celery
@@ -42,7 +41,7 @@ def make_celery(settings: Settings, ml_settings: MLSettings) -> Celery:
     app = Celery(
         "tenantcast",
         broker=broker_url(settings),
-        include=[m for m in TASK_MODULES if find_spec(m)],
+        include=TASK_MODULES,
         task_cls="app.workers.ticking:Task",
     )
     app.conf.update(
