@@ -40,7 +40,7 @@ def blow(
     shops = add_shops(stage.database, tenants + BYSTANDERS)
     give_real_candidates(stage.database, shops[-real:] if real else [])
     work = LedgerWork.start(stage.settings, stage.database, shops[BYSTANDERS:], shops[:BYSTANDERS], yesterday())
-    scene = stage.scene(ledger_roles(), fit_seconds=FIT_SECONDS)
+    scene = stage.scene(ledger_roles(), fit_seconds=FIT_SECONDS, light=not real)
     storm = Storm(scene, work, make_plan(seed, faults), tenants, tell)
     try:
         scene.fleet.start()

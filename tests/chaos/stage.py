@@ -17,7 +17,7 @@ from tests.chaos.faults import Scene
 from tests.chaos.fleet import Fleet, Role
 from tests.chaos.ledger import FAST
 from tests.chaos.tickets import VARIABLE as TICKETS
-from tests.chaos.worker import RETRY_SECONDS, SLOW_SECONDS
+from tests.chaos.worker import LIGHT, RETRY_SECONDS, SLOW_SECONDS
 
 LEASE_SECONDS = 2
 QUIET = ("--without-mingle", "--without-gossip", "--loglevel=WARNING")
@@ -36,9 +36,10 @@ class Stage:
     def tickets(self) -> Path:
         return self.home / "tickets"
 
-    def scene(self, roles: list[Role], *, fit_seconds: float = 0.0) -> Scene:
+    def scene(self, roles: list[Role], *, fit_seconds: float = 0.0, light: bool = True) -> Scene:
         """A fleet of ``roles``, not started yet, and what else faults can reach."""
-        fleet = Fleet(roles, self.environment(fit_seconds), self.home)
+        environment = self.environment(fit_seconds) | ({LIGHT: "1"} if light else {})
+        fleet = Fleet(roles, environment, self.home)
         return Scene(self.backends, self.database, fleet, LEASE_SECONDS)
 
     def environment(self, fit_seconds: float) -> dict[str, str]:

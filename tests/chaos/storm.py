@@ -11,7 +11,7 @@ from tests.chaos.verdict import Verdict
 
 LOOK_SECONDS = 0.1
 STRIKES_UNTIL = 0.9  # the share of the work that is done when the last fault strikes
-LONGEST_CALM = 6.0  # seconds: a storm that has stopped all work strikes again
+LONGEST_CALM = 12.0  # seconds: a storm that has stopped all work strikes again
 STALLED_SECONDS = 150.0
 
 
@@ -58,7 +58,8 @@ class Storm:
             finished = self.work.finished()
             if finished != last_finished:
                 last_news, last_finished = time.monotonic(), finished
-            if waiting and (finished >= self._due(waiting[0]) or time.monotonic() - last_strike > LONGEST_CALM):
+            calm = time.monotonic() - last_strike
+            if waiting and finished and (finished >= self._due(waiting[0]) or calm > LONGEST_CALM):
                 self._strike(waiting.pop(0), finished)
                 last_strike = last_news = time.monotonic()
             self._note_recoveries(finished)

@@ -25,6 +25,7 @@ POINTS = (
     "committing", "published", "before_ack",
 )  # fmt: skip
 WITHOUT_SALES = ("finish", "finished")  # points of an item that ends without a publish
+LIGHT = "CHAOS_LIGHT"  # set: no candidate needs the large libraries, so no worker imports them at its start
 COMMIT_SECONDS = 0.3  # after this long the database is in the middle of a publish that is made slow
 SLOW_FOR_HEARTBEAT = 3.0
 
@@ -146,6 +147,10 @@ def _probe_messages() -> None:
 
 def main() -> None:
     install_probes()
+    if os.environ.get(LIGHT):
+        from app.workers import process
+
+        process.PRELOADED = ("app.services.ml.pipeline", "statsmodels.tsa.seasonal")  # type: ignore[assignment]
     from app.celery_app import celery_app
 
     celery_app.start(sys.argv[1:])
