@@ -40,6 +40,6 @@ class Breakers:
         circuit.failures += 1
         if circuit.failures < FAILURES_TO_OPEN:
             return
-        rest = min(LONGEST_REST_SECONDS, FIRST_REST_SECONDS * 2.0**circuit.rests)
+        rest = min(LONGEST_REST_SECONDS, FIRST_REST_SECONDS * 2.0 ** min(circuit.rests, 10))
         circuit.rests += 1
         circuit.closed_again_at = self.clock() + rest

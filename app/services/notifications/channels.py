@@ -7,8 +7,10 @@ timeouts, follows no redirect, checks certificates, and raises one of two errors
 import json
 import logging
 import ssl
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote
 
@@ -173,6 +175,9 @@ def webhook_body(message: Message) -> dict[str, Any]:
 
 def _plugin(address: str) -> "NotifyBase | None":
     """Apprise's object for an address; None when it knows no such thing."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # it imports imghdr, which Python 3.13 no longer has
+        import_module("apprise.utils.pgp")
     from apprise import Apprise, AppriseAsset
     from apprise.common import PersistentStoreMode
 
