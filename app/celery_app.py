@@ -1,7 +1,7 @@
 """The Celery object: queues, routes, limits and what beat sends. Task modules as strings, no task bodies.
 
 Celery on Redis is a doorbell: a message carries ids, may be lost, repeated or late, and nothing is lost with it:
-the work itself stands in Postgres (`ml_run_item`, `ml_schedule_tick`). Retries, back-off and results live there too.
+the work itself stands in Postgres (`ml_run_item`, `schedule_tick`). Retries, back-off and results live there too.
 """
 
 from typing import Any
@@ -140,7 +140,7 @@ def _what_beat_does(settings: Settings, ml_settings: MLSettings) -> dict[str, An
     }
     return {
         "beat_schedule": entries,
-        # Nothing on disk: which slots are done stands in `ml_schedule_tick`, so any number of beats may run, anywhere.
+        # Nothing on disk: which slots are done stands in `schedule_tick`, so any number of beats may run, anywhere.
         "beat_scheduler": "celery.beat:Scheduler",
         "beat_max_loop_interval": min(30, period),
     }

@@ -63,7 +63,7 @@ def test_every_expression_means_what_it_means_to_celery(
 @pytest.mark.parametrize(
     "text",
     ["", "0 2 * *", "0 2 * * 1 2026", "60 2 * * 1", "0 24 * * 1", "0 2 0 * 1", "0 2 * 13 *", "0 2 * * 8", "0 2 * * mon",
-     "5-1 * * * *", "*/0 * * * *", "1,,2 * * * *", "- * * * *", "*/ * * * *", "0 0 30 2 *", "0 0 31 4,6 *", 
+     "5-1 * * * *", "*/0 * * * *", "1,,2 * * * *", "- * * * *", "*/ * * * *", "0 0 30 2 *", "0 0 31 4,6 *",
      "a b c d e"],
 )  # fmt: skip
 def test_what_is_no_expression_is_refused(text: str) -> None:
