@@ -67,7 +67,7 @@ call tenantcast_internal.let_maintenance(
 );
 call tenantcast_internal.let_maintenance(
   'public.ml_predictions', array['tenant_id', 'prediction_date', 'prediction_type', 'run_id'],
-  $$tenantcast_internal.old_enough(prediction_date::timestamptz) and not exists (
+  $$tenantcast_internal.old_enough(prediction_date::timestamp at time zone 'UTC') and not exists (
     select 1 from public.ml_active_forecast as a
     where a.tenant_id = ml_predictions.tenant_id and a.run_id = ml_predictions.run_id
   )$$

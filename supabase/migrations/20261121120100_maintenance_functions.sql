@@ -16,7 +16,7 @@ begin
     when 'predictions' then
       relation := 'public.ml_predictions'; keys := 'tenant_id, prediction_date, prediction_type';
       age := 't.prediction_date';
-      due := 't.prediction_date < $1::date and not exists (select 1 from public.ml_active_forecast as a '
+      due := 't.prediction_date < ($1 at time zone ''UTC'')::date and not exists (select 1 from public.ml_active_forecast as a '
              'where a.tenant_id = t.tenant_id and a.run_id = t.run_id)';
     when 'model_versions' then
       relation := 'public.ml_models'; keys := 'tenant_id, model_type, model_version'; age := 't.last_trained';
