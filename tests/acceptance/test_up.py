@@ -154,7 +154,7 @@ def test_one_terminal_a_client_in_another_and_ctrl_c_leaves_nothing(a_machine):
 
     assert (end["total"], end["done"], end["failed"], end["finished"]) == (SHOPS, SHOPS, 0, True)
     assert end["failures"] == []
-    assert len(a_machine.shell.json("predict", "shop 3")["predictions"]) == 28
+    assert len(a_machine.shell.json("predict", "shop 3")["days"]) == 28
     well = a_machine.shell.json("worker", "--check")
     assert well["well"]
     assert sorted(well["seconds_since_heartbeat"]) == ["control", "ml", "notices"]
