@@ -6,12 +6,15 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 T ?= tests
 N ?= 20000
+FAULTS ?= 500
+TENANTS ?= 1000
+REAL ?= 50
 export PYTHONPATH := .
 # Before numpy is imported anywhere: one thread per process (parallelism is processes).
 export OMP_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
 
-.PHONY: help setup demo test unit contract fuzz big sure fix lint types imports lock wheel clean
+.PHONY: help setup demo test unit contract fuzz big chaos sure fix lint types imports lock wheel clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -45,6 +48,9 @@ fuzz: setup  ## Hostile series and settings, N=20000 of them
 
 big: setup  ## One tenant with 10 million rows within 300 MB
 	@$(BIN)/python -m pytest -m big tests
+
+chaos: setup  ## A storm: FAULTS=500 over TENANTS=1000, REAL=50 of them with every candidate (SEED=… replays one)
+	@$(BIN)/python -m tests.chaos --faults $(FAULTS) --tenants $(TENANTS) --real $(REAL) $(if $(SEED),--seed $(SEED))
 
 sure: lint types imports  ## Every check that is not a test
 

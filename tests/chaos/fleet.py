@@ -78,14 +78,15 @@ class Fleet:
         self._former: list[Member] = []
         self._early_deaths = 0
 
-    def start(self) -> None:
+    def start(self, *names: str) -> None:
+        """Start the roles of these names, or all of them."""
         for role in self._roles:
-            self._start(role)
+            if not names or role.name in names:
+                self._start(role)
 
     def tend(self) -> None:
         """Start again whatever has ended."""
-        for role in self._roles:
-            member = self.members[role.name]
+        for role, member in [(member.role, member) for member in self.members.values()]:
             if member.is_running():
                 continue
             self._early_deaths = self._early_deaths + 1 if time.monotonic() - member.started < 2 else 0

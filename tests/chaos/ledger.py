@@ -120,13 +120,10 @@ class LedgerWork:
         if bystanders:
             retrain(settings, FAST_SETTINGS, tenants=[TenantId(UUID(t)) for t in bystanders], as_of=as_of)
         known = [row[0] for row in database.ask("select run_id from ml_run")]
-        before = {tenant: _everything_of(database, tenant, known) for tenant in bystanders}
+        before = {tenant: everything_of(database, tenant, known) for tenant in bystanders}
         with psycopg.connect(database.url) as connection:
             connection.execute(_CLAIMS)
-        with _gateway(database) as gateway:
-            chosen = [TenantId(UUID(tenant)) for tenant in tenants]
-            run_id = runs.start_run(gateway, KIND, tenants=chosen, as_of=as_of)
-        return cls(database, run_id, tenants, expected, before, known)
+        return cls(database, start_run(database, tenants, as_of), tenants, expected, before, known)
 
     def retry(self) -> None:
         """What an operator does with `tenantcast runs retry`: all failed items once more."""
@@ -149,6 +146,11 @@ class LedgerWork:
         query = "select state, count(*) from ml_run_item where run_id = %s group by state"
         return {str(state): int(count) for state, count in self.database.ask(query, self.run_id)}
 
+    def published_with(self) -> int:
+        """The fence of the one forecast that this run has published last."""
+        query = "select max(fence) from ml_active_forecast where run_id = %s"
+        return int(self.database.one(query, self.run_id))
+
     def judge(self) -> Verdict:
         rows = {row["tenant"]: row for row in _rows(self.database, _TENANTS, self.run_id)}
         now = outputs(self.database)
@@ -170,7 +172,7 @@ class LedgerWork:
         return {
             tenant
             for tenant, before in self.bystanders.items()
-            if _everything_of(self.database, tenant, self.known_runs) != before
+            if everything_of(self.database, tenant, self.known_runs) != before
         }
 
 
@@ -182,6 +184,13 @@ def _is_whole(row: dict[str, Any]) -> bool:
     return bool(row["is_ours"] and row["is_current"] and row["fences"] == 1 and row["days"] == HORIZON_DAYS)
 
 
+def start_run(database: Database, tenants: list[str], as_of: date, *, ring: bool = True) -> UUID:
+    """A run over these tenants, as the product starts one."""
+    chosen = [TenantId(UUID(tenant)) for tenant in tenants]
+    with _gateway(database) as gateway:
+        return runs.start_run(gateway, KIND, tenants=chosen, as_of=as_of, ring=ring)
+
+
 @contextmanager
 def _gateway(database: Database) -> Iterator[Gateway]:
     gateway = PostgresGateway(database.url)
@@ -191,7 +200,8 @@ def _gateway(database: Database) -> Iterator[Gateway]:
         gateway.close()
 
 
-def _everything_of(database: Database, tenant: str, runs_: list[UUID]) -> str:
+def everything_of(database: Database, tenant: str, runs_: list[UUID]) -> str:
+    """A digest of every row of the tenant, items of these runs included; any change at all changes it."""
     query = _EVERYTHING_OF.replace("%(t)s", "'" + str(UUID(tenant)) + "'").replace("%(r)s", "%s")
     return str(database.one(query, runs_))
 

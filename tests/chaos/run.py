@@ -10,7 +10,7 @@ from tests.chaos.storm import Storm
 from tests.chaos.tenants import BYSTANDERS, add_shops, give_real_candidates
 from tests.chaos.verdict import Verdict
 
-FIT_SECONDS = 0.05  # each of two steps of a fit takes so much longer, so that faults find somebody at work
+FIT_SECONDS = 0.15  # each of two steps of a fit takes so much longer, so that faults find somebody at work
 
 
 @dataclass
