@@ -643,7 +643,30 @@ def _calls(run_id: str, fence: int) -> dict[str, dict[str, object]]:
         "ml_write_features": {"p_rows": []},
         "ml_quarantine_rows": {"p_source": "f.csv", "p_rows": []},
         "ml_check_sales": {},
+        "ml_read_features": {"p_feature_type": "ma7", "p_from": "1900-01-01"},
+        **_notification_calls(),
         "example_import_sales": {"p_tenant": {"name": "Stranger"}, "p_rows": []},
+    }  # fmt: skip
+
+
+def _notification_calls() -> dict[str, dict[str, object]]:
+    notice: dict[str, object] = {"dedupe_key": "k9", "kind": "anomaly", "title": "Mine"}
+    delivery: dict[str, object] = {"p_notification_id": UUID(int=9), "p_channel": "email"}
+    return {
+        "ml_write_notifications": {"p_notifications": [notice]},
+        "ml_write_digest": {"p_notification": {**notice, "dedupe_key": "k10"}, "p_until": "2200-01-01T00:00:00Z"},
+        "ml_list_notifications": {"p_limit": 100},
+        "ml_read_notification_config": {},
+        "ml_write_notification_config": {
+            "p_rule": "*", "p_channel": "email", "p_enabled": False, "p_settings": {},
+        },
+        "ml_write_notification_address": {"p_channel": "email", "p_address": "stranger@example.com"},
+        "ml_read_notification_facts": {"p_days": 42},
+        "ml_claim_delivery": {**delivery, "p_lease_seconds": 60, "p_daily_limit": 20},
+        "ml_end_delivery": {
+            **delivery, "p_fence": 1, "p_state": "sent", "p_error": None, "p_retry_in_seconds": 0, "p_counts": True,
+        },
+        "ml_end_notification_tick": {"p_job": "rules", "p_slot": "1"},
     }  # fmt: skip
 
 
@@ -654,6 +677,8 @@ def test_no_function_shows_or_changes_another_tenant(gateway: Gateway, database_
     secret["report"] = {"note": "secret-report"}
     secret["notifications"][0]["title"] = "secret-title"
     published(gateway, secret)
+    address = {"p_tenant_id": TENANT, "p_channel": "email", "p_address": "secret@example.com"}
+    gateway.call("ml_write_notification_address", address)
     day = {"day": "2026-12-24", "kind": "event", "name": "secret"}
     gateway.call("ml_write_settings", {"p_tenant_id": TENANT, "p_settings": {"note": "secret-setting"}})
     gateway.call("ml_write_calendar", {"p_tenant_id": TENANT, "p_days": [day], "p_replace": True})
