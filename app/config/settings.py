@@ -64,6 +64,7 @@ class Settings(EnvironmentSettings):
     ml_reconcile_seconds: int = Field(30, ge=1, le=3600)  # how often what is due is looked for, and rung for again
     ml_ring_window: int = Field(32, ge=1, le=10_000)  # items rung for and not taken up yet, at least, before more are
     ml_task_seconds: int = Field(600, ge=5, le=86_400)  # the hard limit of one task: its process is killed
+    ml_child_memory_mib: int | None = Field(None, ge=512)  # address space of one worker process; None: no limit
     ml_retrain_spread_seconds: int = Field(3600, ge=0, le=86_400)  # the weekly run begins its tenants over this window
     ml_retrain_local_hour: int | None = Field(None, ge=0, le=23)  # of each tenant's own day; None: at the slot itself
     redis_url: SecretStr | None = None  # the broker, and the cache unless it has its own

@@ -20,6 +20,7 @@ from app.errors import DatabaseUnavailable, QueryRefused, TenantcastError
 
 CONNECT_TIMEOUT_SECONDS = 5
 ATTEMPTS = 4
+IDLE_TIMEOUT = "30s"  # a process that is frozen inside a transaction holds its locks no longer than this
 
 _log = structlog.get_logger()
 
@@ -32,6 +33,10 @@ _CONNECTION = {
     "application_name": "tenantcast",
     "prepare_threshold": None,
 }
+
+_LIMITS = (
+    "select set_config('statement_timeout', %s, true), set_config('idle_in_transaction_session_timeout', %s, true)"
+)
 
 
 class PostgresGateway:
@@ -84,7 +89,7 @@ class PostgresGateway:
         try:
             with connection.transaction():
                 # For this transaction alone: startup options do not pass every pooler.
-                connection.execute("select set_config('statement_timeout', %s, true)", (self._timeout,))
+                connection.execute(_LIMITS, (self._timeout, IDLE_TIMEOUT))
                 row = connection.execute(statement, values).fetchone()
                 return cast("Json", row[0]) if row else None
         except psycopg.Error as error:

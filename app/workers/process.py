@@ -5,6 +5,7 @@ made at the first use after it; the parent only imports the forecasting librarie
 """
 
 import os
+import resource
 import threading
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,8 +24,8 @@ from app.workers import metrics  # noqa: F401 - connects its signals: every task
 
 # Imported in the parent: 65 to 126 MB per child instead of 197. Nothing is ever fitted there: a child of a process that
 # has fitted XGBoost hangs.
-PRELOADED = ("app.services.ml.pipeline", "statsmodels.tsa.statespace.sarimax", "statsmodels.tsa.seasonal", "xgboost",
-             "prophet")  # fmt: skip
+PRELOADED = ("app.services.ml.pipeline", "statsmodels.tsa.seasonal")
+LIBRARIES = {"sarimax": "statsmodels.tsa.statespace.sarimax", "xgboost": "xgboost", "prophet": "prophet"}
 ML_QUEUE = "ml_processing"
 
 _log = structlog.get_logger()
@@ -71,8 +72,14 @@ def _log_as_we_do(**_: Any) -> None:
 def _import_before_the_fork(sender: Any = None, **_: Any) -> None:
     queues = sender.app.amqp.queues.consume_from if sender is not None else {}
     if ML_QUEUE in queues:
-        for module in PRELOADED:
+        for module in preloaded(MLSettings()):
             import_module(module)
+
+
+def preloaded(ml_settings: MLSettings) -> tuple[str, ...]:
+    """The modules that forecasting with these settings needs; what a tenant's override adds, its child imports."""
+    wanted = (LIBRARIES[name] for name in ml_settings.model_candidates if name in LIBRARIES)
+    return PRELOADED + tuple(wanted)
 
 
 @worker_process_init.connect
@@ -83,8 +90,17 @@ def _begin_process(**_: Any) -> None:
     from threadpoolctl import threadpool_limits
 
     threadpool_limits(1)
-    configure_logging(Settings())
+    settings = Settings()
+    configure_logging(settings)
+    limit_memory(settings.ml_child_memory_mib)
     _log.info("worker_process_started", pid=os.getpid())
+
+
+def limit_memory(mebibytes: int | None) -> None:
+    """A tenant that would take more gets a MemoryError and fails alone, before the system ends the whole worker."""
+    if mebibytes is not None:
+        limit = mebibytes * 1024 * 1024
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
 @worker_process_shutdown.connect

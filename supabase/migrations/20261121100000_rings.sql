@@ -82,8 +82,8 @@ $$;
 comment on function tenantcast_internal.claimed(public.ml_run_item) is 'What a claim answers to whoever holds the item.';
 
 create function tenantcast_internal.due_items(p_ring_seconds int, p_limit int)
-returns table (run_id uuid, tenant_id uuid, place bigint, turn bigint)
-language sql volatile set search_path = ''
+returns table (run_id uuid, tenant_id uuid, place bigint)
+language sql volatile rows 32 set search_path = ''
 as $$
   -- Round robin over the runs, and within each run tenants with few sales first: nobody waits behind a giant.
   with clock as (
@@ -108,7 +108,7 @@ as $$
     ) as c
     where r.finished_at is null
   )
-  select d.run_id, d.tenant_id, row_number() over (order by d.turn, d.source_rows, d.tenant_id), d.turn
+  select d.run_id, d.tenant_id, row_number() over (order by d.turn, d.source_rows, d.tenant_id)
   from due as d order by 3 limit p_limit
 $$;
 comment on function tenantcast_internal.due_items(int, int) is
@@ -195,8 +195,16 @@ create function public.ml_reconcile(p_ring_seconds int, p_window int) returns js
 language plpgsql security invoker set search_path = '' set role = tenantcast_system
 as $$
 declare
-  v_expired int := tenantcast_internal.expire_leases(null, null);
+  v_tenant_id uuid;
+  v_expired int := 0;
 begin
+  -- A dead item whose row is locked is being written this very moment; a frozen writer must not stop the look.
+  for v_tenant_id in
+    select i.tenant_id from public.ml_run_item as i
+    where i.state = 'running' and i.lease_until < clock_timestamp() for update skip locked
+  loop
+    v_expired := v_expired + tenantcast_internal.expire_leases(v_tenant_id, null);
+  end loop;
   return jsonb_build_object(
     'expired', v_expired,
     'finished', tenantcast_internal.close_finished_runs(null),

@@ -149,6 +149,20 @@ def test_a_statement_that_takes_too_long_is_given_up(database_url: str) -> None:
     assert not [entry for entry in logs if entry["event"] == "database_retry"]  # it would take as long again
 
 
+def test_a_process_frozen_inside_a_transaction_holds_its_locks_for_half_a_minute(database_url: str) -> None:
+    with psycopg.connect(database_url) as connection:
+        connection.execute(
+            "create or replace function public.ml_list_runs(p_limit int) returns jsonb language sql as"
+            " $$ select to_jsonb(current_setting('idle_in_transaction_session_timeout')) $$"
+        )
+    gateway = PostgresGateway(database_url)
+
+    limit = gateway.call("ml_list_runs", {"p_limit": 1})
+    gateway.close()
+
+    assert limit == "30s"
+
+
 @pytest.mark.parametrize(("function", "calls"), [("ml_finish_run", 2), ("ml_start_run", 1), ("ml_claim_item", 2)])
 def test_a_lost_answer_is_asked_for_again_only_where_that_is_harmless(
     monkeypatch: pytest.MonkeyPatch, function: str, calls: int

@@ -1,7 +1,12 @@
 """The worker policy: what is sent where, what beat sends, and that nothing but ids and JSON travels."""
 
+import os
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -18,7 +23,10 @@ from app.services.runs import parse_run_id
 from app.services.schedule import Job, find_job, jobs
 from app.tenancy import TenantId
 from app.workers.bell import CeleryBell
+from app.workers.process import LIBRARIES, PRELOADED, preloaded
 from app.workers.ticking import Task
+
+CHECKOUT = Path(__file__).parents[2]
 
 RUN, TENANT = UUID(int=1), TenantId(UUID(int=2))
 
@@ -112,6 +120,32 @@ def test_the_broker_neither_keeps_results_nor_retries_nor_runs_code(app: Celery)
     assert (conf.task_acks_late, conf.task_reject_on_worker_lost, conf.worker_prefetch_multiplier) == (True, False, 1)
     assert (conf.accept_content, conf.task_serializer) == (["json"], "json")
     assert conf.worker_enable_remote_control is False
+
+
+def test_a_worker_imports_before_the_fork_what_its_candidates_need() -> None:
+    fast, all_of_them = MLSettings(model_candidates=("naive", "snaive")), MLSettings()
+
+    assert preloaded(fast) == PRELOADED
+    assert set(preloaded(all_of_them)) == {*PRELOADED, *LIBRARIES.values()}
+    for module in preloaded(all_of_them):
+        assert find_spec(module) is not None
+
+
+def test_a_process_that_wants_more_memory_than_allowed_gets_an_error_and_lives() -> None:
+    script = (
+        "from app.workers.process import limit_memory\n"
+        "limit_memory(2048)\n"
+        "try:\n    bytearray(3 * 1024**3)\n"
+        "except MemoryError:\n    print('refused')\n"
+        "limit_memory(None)\nprint(len(bytearray(1024**2)))\n"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True,
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
+    )  # fmt: skip
+
+    assert done.stdout.split() == ["refused", str(1024**2)]
 
 
 # --- beat ------------------------------------------------------------------------------------------------------------
