@@ -28,10 +28,14 @@ QUIET_SECONDS = 4.0  # nothing queued, nothing unacknowledged, nothing new: what
 
 TABLE = "create table message_forecast (tenant_id uuid, day date, value numeric, primary key (tenant_id, day))"
 _FORECAST = """
-select current_date + step, (
-  select round(avg(v.total), 2) from ventas as v
-  where v.negocio_id = %s and extract(isodow from v.fecha) = extract(isodow from current_date + step))
-from generate_series(0, 13) as step
+with sales as (
+  select fecha::date as day, total from ventas where negocio_id = %s
+), ahead as (
+  select (select max(day) from sales) + step as day from generate_series(1, 14) as step
+)
+select a.day, (
+  select round(avg(s.total), 2) from sales as s where extract(isodow from s.day) = extract(isodow from a.day))
+from ahead as a order by a.day
 """
 _WRITE = """
 insert into message_forecast values (%s, %s, %s) on conflict (tenant_id, day) do update set value = excluded.value

@@ -75,6 +75,16 @@ def kill_child(scene: Scene, strike: Strike) -> str:
     return _hit(scene, strike, kill)
 
 
+def kill_beat(scene: Scene, strike: Strike) -> str:
+    """kill -9 of one of the beats."""
+    beats = sorted(name for name, member in scene.fleet.members.items() if not member.role.works)
+    if not beats:
+        return "there is none"
+    beat = beats[int(strike.luck * len(beats))]
+    scene.fleet.members[beat].signal_all(signal.SIGKILL)
+    return beat
+
+
 def freeze_then_kill(scene: Scene, strike: Strike) -> str:
     """Stopped for longer than its lease, then killed: a lost machine, a partition."""
     return _freeze(scene, strike, signal.SIGKILL)
@@ -119,8 +129,8 @@ def restart_postgres(scene: Scene, strike: Strike) -> str:
 FAULTS: dict[str, Fault] = {
     fault.__name__: fault
     for fault in (
-        kill_worker, kill_main, kill_child, freeze_then_kill, freeze_then_wake, terminate, flush_redis, kill_redis,
-        cut_connections, restart_postgres,
+        kill_worker, kill_main, kill_child, kill_beat, freeze_then_kill, freeze_then_wake, terminate, flush_redis,
+        kill_redis, cut_connections, restart_postgres,
     )
 }  # fmt: skip
 

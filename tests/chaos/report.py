@@ -1,5 +1,6 @@
 """What a storm says when it is over: one table for people, numbers that the issue asks for."""
 
+import math
 from collections import defaultdict
 
 from rich.console import Console
@@ -15,11 +16,11 @@ def show_faults(console: Console, hits: list[Hit]) -> None:
     """Faults by kind with the time until work went on: nobody held by the fault, and the next tenant finished."""
     by_kind: defaultdict[str, list[float]] = defaultdict(list)
     for hit in hits:
-        by_kind[hit.strike.kind].append(hit.recovered or 0.0)
+        by_kind[hit.strike.kind].append(_seconds(hit))
     table = Table("fault", "times", "recovery p50", "p99", "longest")
     for kind, seconds in sorted(by_kind.items()):
         table.add_row(kind, str(len(seconds)), *_shown(seconds))
-    seconds = [hit.recovered or 0.0 for hit in hits]
+    seconds = [_seconds(hit) for hit in hits]
     table.add_section()
     table.add_row("all", str(len(seconds)), *_shown(seconds))
     console.print(table)
@@ -33,6 +34,11 @@ def show_verdict(console: Console, title: str, verdict: Verdict) -> None:
     console.print(table)
     for name, tenants in verdict.wrong.items():
         console.print(f"  {name}: {', '.join(tenants[:5])}{' …' if len(tenants) > 5 else ''}")
+
+
+def _seconds(hit: Hit) -> float:
+    """Infinite when work did not go on before the harness gave up."""
+    return math.inf if hit.recovered is None else hit.recovered
 
 
 def _shown(seconds: list[float]) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Protocol
 from tests.chaos.faults import FAULTS, Scene, Strike
 from tests.chaos.verdict import Verdict
 
-LOOK_SECONDS = 0.1
+LOOK_SECONDS = 0.15
 STRIKES_UNTIL = 0.9  # the share of the work that is done when the last fault strikes
 LONGEST_CALM = 12.0  # seconds: a storm that has stopped all work strikes again
 STALLED_SECONDS = 150.0
@@ -68,7 +68,7 @@ class Storm:
                 break
             time.sleep(LOOK_SECONDS)
         self.scene.do_what_is_due(all_of_it=True)
-        self._note_recoveries(self.tenants, over=True)
+        self._note_recoveries(self.tenants, over=not self.stalled)
         return self.hits
 
     def _due(self, strike: Strike) -> int:

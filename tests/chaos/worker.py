@@ -150,7 +150,7 @@ def main() -> None:
     if os.environ.get(LIGHT):
         from app.workers import process
 
-        process.PRELOADED = ("app.services.ml.pipeline", "statsmodels.tsa.seasonal")  # type: ignore[assignment]
+        process.PRELOADED = ("app.services.ml.pipeline", "statsmodels.tsa.seasonal")
     from app.celery_app import celery_app
 
     celery_app.start(sys.argv[1:])
