@@ -13,10 +13,9 @@ from kombu.entity import Queue
 from app.config.cron import Cron
 from app.config.ml_settings import MLSettings
 from app.config.settings import Settings
-from app.services.embedded_redis import EmbeddedRedis
+from app.services.embedded_redis import broker_address
 from app.services.schedule import Job, jobs
 
-DEFAULT_BROKER = "redis://127.0.0.1:6379/0"
 KEY_PREFIX = "tenantcast:"  # what an ACL user of the broker may touch: ~tenantcast:*
 
 ML, NOTIFICATIONS, MAINTENANCE, CONTROL = QUEUES = ("ml_processing", "notifications", "maintenance", "control")
@@ -40,7 +39,7 @@ def make_celery(settings: Settings, ml_settings: MLSettings) -> Celery:
     """The application for these settings; it connects when the first message is sent or awaited."""
     app = Celery(
         "tenantcast",
-        broker=broker_url(settings),
+        broker=broker_address(settings),
         include=TASK_MODULES,
         task_cls="app.workers.ticking:Task",
     )
@@ -51,14 +50,6 @@ def make_celery(settings: Settings, ml_settings: MLSettings) -> Celery:
         **_what_beat_does(settings, ml_settings),
     )
     return app
-
-
-def broker_url(settings: Settings) -> str:
-    """`CELERY_BROKER_URL`, else `REDIS_URL`, else the private Redis of this home if it runs, else this machine's."""
-    given = settings.celery_broker_url or settings.redis_url
-    if given:
-        return given.get_secret_value()
-    return EmbeddedRedis(settings.tenantcast_home).address() or DEFAULT_BROKER
 
 
 def _what_travels(settings: Settings) -> dict[str, Any]:

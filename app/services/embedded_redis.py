@@ -23,15 +23,25 @@ from pathlib import Path
 
 import structlog
 
+from app.config.settings import Settings
 from app.errors import ConfigError, RedisUnavailable
 from app.services.redis_program import find_redis_program
 
 LOOPBACK = "127.0.0.1"
+USUAL_ADDRESS = f"redis://{LOOPBACK}:6379/0"
 _WAIT_SECONDS = 30
 _ANSWER_SECONDS = 5
 _PASSWORD_BYTES = 32
 
 log = structlog.get_logger(__name__)
+
+
+def broker_address(settings: Settings) -> str:
+    """`CELERY_BROKER_URL`, else `REDIS_URL`, else the private Redis of the home if it runs, else the usual port."""
+    given = settings.celery_broker_url or settings.redis_url
+    if given is not None:
+        return given.get_secret_value()
+    return EmbeddedRedis(settings.tenantcast_home).address() or USUAL_ADDRESS
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from app.db.store import Row, SystemStore
 from app.errors import TenantcastError
 from app.services.doctor.check import Check, Status
 from app.services.doctor.database import check_migrations, check_roles, check_row_security_lint
+from app.services.embedded_redis import broker_address
 
 REDIS_SECONDS = 2.0  # to connect, and to answer
 SLOW_DATABASE_SECONDS = 2.0
@@ -25,7 +26,6 @@ LATE_SECONDS = (900.0, 7200.0)  # a due item that nobody takes up: worth a look,
 UNCOLLECTED_SECONDS = 300.0  # the reconciler takes a dead worker's items back within seconds
 STALE_SECONDS = 9 * 86_400.0  # a week between two runs, and two days of grace
 TOP_TENANTS = 5
-DEFAULT_REDIS = "redis://127.0.0.1:6379/0"  # Celery's, and ours, when nothing is configured
 
 _log = structlog.get_logger()
 
@@ -128,8 +128,7 @@ def _freshness(metrics: Row) -> Check:
 
 
 def _redis_checks(settings: Settings) -> Iterator[Check]:
-    broker = settings.celery_broker_url or settings.redis_url
-    url = broker.get_secret_value() if broker else DEFAULT_REDIS
+    url = broker_address(settings)
     yield _ping("redis", url, "fail", "Start Redis, or set REDIS_URL. What is to be done is kept in the database.")
     cache = settings.cache_redis_url
     if cache is not None and cache.get_secret_value() != url:

@@ -13,6 +13,8 @@ from app.config.settings import Settings
 from app.services.heartbeat import beat, heartbeat_file
 from app.services.lifeline import end_with_parent, end_with_supervisor
 
+REDIS_VARIABLE = "REDIS_URL"
+
 
 def run_worker(settings: Settings, queues: tuple[str, ...], concurrency: int, name: str) -> None:
     """One Celery worker on these queues, until it is told to end."""
@@ -62,11 +64,11 @@ def run_beat(settings: Settings, name: str) -> None:
 
 
 def ensure_broker(settings: Settings) -> None:
-    """Start or adopt the private Redis of this home when the settings name none; Celery reads the address from it."""
+    """Start or adopt the private Redis of this home when the settings name none, for messages and for the cache."""
     if settings.redis_url is None and settings.celery_broker_url is None:
         from app.services.embedded_redis import EmbeddedRedis
 
-        EmbeddedRedis(settings.tenantcast_home).ensure_running()
+        os.environ[REDIS_VARIABLE] = EmbeddedRedis(settings.tenantcast_home).ensure_running()
 
 
 def _beat_with_every_tick(scheduler: Any, file: Path) -> None:

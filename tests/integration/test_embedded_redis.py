@@ -12,7 +12,8 @@ import psutil
 import pytest
 import redis
 
-from app.services.embedded_redis import EmbeddedRedis
+from app.config.settings import Settings
+from app.services.embedded_redis import USUAL_ADDRESS, EmbeddedRedis, broker_address
 
 PATIENCE_SECONDS = 30
 
@@ -119,3 +120,15 @@ def test_stopped_it_is_gone(home):
     assert embedded.stop() is True
     assert not _is_alive(pid)
     assert embedded.stop() is False
+
+
+def test_messages_go_to_the_private_redis_while_it_runs_and_no_other_is_named(home):
+    alone = Settings(tenantcast_home=home)
+    before = broker_address(alone)
+
+    url = EmbeddedRedis(home).ensure_running()
+
+    assert (before, broker_address(alone)) == (USUAL_ADDRESS, url)
+    assert broker_address(Settings(tenantcast_home=home, redis_url="redis://named/1")) == "redis://named/1"
+    named = Settings(tenantcast_home=home, redis_url="redis://named/1", celery_broker_url="redis://broker/2")
+    assert broker_address(named) == "redis://broker/2"
