@@ -55,7 +55,7 @@ GAUGES = {
 _log = structlog.get_logger()
 
 
-@dataclass
+@dataclass(eq=False)
 class LedgerCollector(Collector):
     """Asks `ml_metrics` at each scrape, over a connection that is closed again: the process that is scraped forks."""
 

@@ -2,9 +2,10 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import date
+from datetime import date, timedelta
+from pathlib import Path
 from uuid import UUID
 
 import pytest
@@ -12,10 +13,16 @@ import redis
 
 from app.config.ml_settings import MLSettings
 from app.config.settings import Settings
+from app.db.postgres import PostgresGateway
 from app.db.store import TenantStore
+from app.services import trends
 from app.services.cache import DEFAULT_TIMING, PREFIX, RedisGuard, TenantCache, Timing, bump_tenant, open_cache
+from app.services.features import update_features
 from app.services.ml.feature_engineer import FeatureEngineer
+from app.services.ml.pipeline import train_and_predict_sales
+from app.services.sales_import import import_file
 from app.tenancy import TenantId
+from tests.integration.shops import CHEAP, add_shop, yesterday
 from tests.servers.redis import RedisServer
 from tests.unit.test_cache import OneSeries
 
@@ -188,3 +195,66 @@ def test_the_cached_series_is_the_series_to_the_last_bit(redis_url: str) -> None
     for series in (first, second, shorter):
         assert series is not None
         assert (series.start, series.y.tolist()) == (date(2026, 11, 18), [1.5, 0.0, 3.25])
+
+
+# --- what lets a tenant's values go ----------------------------------------------------------------------------------
+
+
+def version_of(url: str, tenant: TenantId) -> bytes | None:
+    with redis.Redis.from_url(url) as server:
+        found = server.get(f"{PREFIX}{{{tenant}}}:version")
+    assert found is None or isinstance(found, bytes)
+    return found
+
+
+@pytest.fixture
+def cached_shop(redis_url: str, database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FeatureEngineer]:
+    """A shop whose cached series was read, in an environment that names the cache."""
+    monkeypatch.setenv("CACHE_REDIS_URL", redis_url)
+    gateway = PostgresGateway(database_url)
+    engineer = FeatureEngineer(add_shop(gateway, "kiosk", days=40), CHEAP)
+    assert engineer.get_sales_timeseries_cached() is not None
+    yield engineer
+    gateway.close()
+
+
+def test_a_publish_lets_what_was_cached_go(cached_shop: FeatureEngineer, redis_url: str, tmp_path: Path) -> None:
+    tenant_id, before = cached_shop.store.tenant_id, version_of(redis_url, cached_shop.store.tenant_id)
+
+    report = train_and_predict_sales(
+        tenant_id,
+        gateway=cached_shop.store.gateway,
+        settings=CHEAP,
+        environment=Settings(tenantcast_home=tmp_path / "home"),
+    )
+
+    assert report["status"] == "published"
+    assert before is not None
+    assert version_of(redis_url, tenant_id) not in {None, before}
+
+
+def test_an_import_of_newer_sales_is_read_at_once(cached_shop: FeatureEngineer, tmp_path: Path) -> None:
+    before = cached_shop.get_sales_timeseries_cached()
+    day = yesterday() - timedelta(days=3)
+    file = tmp_path / "late.csv"
+    file.write_text(f"tenant_id,fecha,total,venta_id\n{cached_shop.store.tenant_id},{day}T12:00:00Z,1000,late\n")
+
+    import_file(file, cached_shop.store.gateway)
+
+    after = cached_shop.get_sales_timeseries_cached()
+    assert before is not None
+    assert after is not None
+    assert after.y[-4] == pytest.approx(before.y[-4] + 1000)
+
+
+def test_features_and_trends_that_changed_let_what_was_cached_go(cached_shop: FeatureEngineer, redis_url: str) -> None:
+    store = cached_shop.store
+    seen = [version_of(redis_url, store.tenant_id)]
+
+    for work in (update_features, update_features, trends.analyze):
+        work(store.gateway, store.tenant_id, ml_settings=CHEAP)
+        seen.append(version_of(redis_url, store.tenant_id))
+
+    assert seen[1] != seen[0]
+    assert seen[2] == seen[1]  # nothing had changed
+    assert seen[3] != seen[2]
