@@ -8,11 +8,13 @@ from uuid import UUID
 import psycopg
 import pytest
 
+from app.config.maintenance_settings import MaintenanceSettings
 from app.config.settings import Settings
 from app.db.gateway import Gateway
 from app.db.postgres import PostgresGateway
 from app.db.store import SystemStore, TenantStore
 from app.errors import QueryRefused
+from app.services.maintenance import cleanup_old_notifications
 from app.services.notifications.check import check_rules, write_summaries
 from app.tenancy import TenantId
 from tests.contract.ledger_factory import STRANGER, TENANT, give_tenants, published, result, rows
@@ -258,6 +260,20 @@ def test_a_tenant_with_a_storm_does_not_keep_the_others_waiting(gateway: Gateway
     first = [item["tenant_id"] for item in SystemStore(gateway).due_deliveries(4)]
 
     assert sorted(first) == sorted([str(TENANT), str(STRANGER)] * 2)
+
+
+def test_a_message_that_is_cleaned_up_takes_its_deliveries_along(gateway: Gateway, database_url: str) -> None:
+    store = store_of(gateway)
+    wants_email(store)
+    store.write_notifications([notice(f"k{n}") for n in range(10)])
+    with psycopg.connect(database_url) as connection:
+        connection.execute("update notifications set created_at = now() - interval '31 days' where dedupe_key = 'k7'")
+
+    (report,) = cleanup_old_notifications(gateway, MaintenanceSettings())
+
+    assert report["deleted"] == 1
+    assert len(delivered(store)) == 9
+    assert rows(database_url, "select count(*) from notification_deliveries") == [(9,)]
 
 
 # --- who is due ------------------------------------------------------------------------------------------------------

@@ -41,7 +41,7 @@ NUMBERS: Mapping[str, Mapping[str, Number]] = MappingProxyType(
     {
         "sales_drop": {"drop_percent": Number(30, 1, 100)},
         "low_stock": {"days_ahead": Number(7, 1, 60), "min_stock": Number(0, 0, 1e9)},
-        "data_stopped": {"silent_days": Number(3, 1, 40)},
+        "data_stopped": {"silent_days": Number(3, 1, 28)},
     }
 )
 

@@ -14,6 +14,7 @@ from app.services.notifications.texts import say
 
 WEEK = 7
 USUAL_WEEKS = 4
+MAX_SILENCE = WEEK * USUAL_WEEKS  # days
 MAX_PRODUCTS = 20  # the most urgent ones: a shop with a thousand empty shelves is told of those
 
 
@@ -28,13 +29,14 @@ def due_notices(facts: Facts) -> list[Notice]:
 def data_stopped(facts: Facts) -> list[Notice]:
     """No sale for at least ``silent_days`` finished days, and for longer than any gap of the last weeks.
 
-    Silence of more than six weeks is no news: whoever has stopped that long ago knows it.
+    Silence of more than four weeks is no news: whoever stopped that long ago knows it (and the message that said so may
+    have been cleaned up, with its key).
     """
     if facts.last_sale_day is None:
         return []
     silent = (facts.last_finished_day - facts.last_sale_day).days
     gap = longest_gap(facts.rows)
-    if not facts.rules.number("data_stopped", "silent_days") <= silent <= DAYS or silent <= gap:
+    if not facts.rules.number("data_stopped", "silent_days") <= silent <= MAX_SILENCE or silent <= gap:
         return []
     locale, day = facts.locale, facts.last_sale_day
     return [
@@ -56,14 +58,21 @@ def longest_gap(rows: tuple[int, ...]) -> int:
 
 
 def sales_drop(facts: Facts) -> list[Notice]:
-    """The last 7 finished days brought ``drop_percent`` less than a usual week of the four weeks before; weekly."""
+    """The last 7 finished days brought ``drop_percent`` less than a usual week of the four weeks before; weekly.
+
+    A week without one sale is silence, not a drop.
+    """
     needed = WEEK * (1 + USUAL_WEEKS)
     first = facts.first_sale_day
     if first is None or len(facts.sales) < needed or first > facts.last_finished_day - timedelta(days=needed - 1):
         return []
     recent = math.fsum(facts.sales[-WEEK:])
     usual = math.fsum(facts.sales[-needed:-WEEK]) / USUAL_WEEKS
-    if usual <= 0 or 100 * recent > usual * (100 - facts.rules.number("sales_drop", "drop_percent")):
+    if (
+        usual <= 0
+        or not any(facts.rows[-WEEK:])
+        or 100 * recent > usual * (100 - facts.rules.number("sales_drop", "drop_percent"))
+    ):
         return []
     locale, drop = facts.locale, 1 - recent / usual
     return [
