@@ -227,6 +227,12 @@ class CandidateFailed(DataError):
     code = "candidate_failed"
 
 
+class OutOfTime(DataError):
+    """The tenant took longer than a task may."""
+
+    code = "out_of_time"
+
+
 class CandidateUnavailable(DataError):
     """A candidate's library is not installed."""
 

@@ -20,6 +20,7 @@ from app.services.bell import Clockwork
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 RETRAIN = "weekly-ml-retrain"
+MARGIN_SECONDS = 60
 
 _log = structlog.get_logger()
 
@@ -32,7 +33,7 @@ class Job:
     task: str  # a registered task, by its module path
     rhythm: Cron | timedelta
     max_lateness: timedelta  # a slot that is older is not caught up
-    lease: timedelta = timedelta(minutes=11)  # longer than a task may take: then whoever claimed the slot is dead
+    lease: timedelta | None = None  # until whoever claimed the slot counts as dead; None: longer than a task may take
 
     def last_due(self, now: datetime) -> datetime | None:
         """The newest slot that is not after ``now``."""
@@ -50,14 +51,20 @@ class Tick:
     fence: int
 
 
-def take_slot(gateway: Gateway, job: Job) -> Tick | None:
-    """Take the job's newest slot; None when another has it, it is done, or it is too late for it."""
+def take_slot(gateway: Gateway, job: Job, task_seconds: int = 600) -> Tick | None:
+    """Take the job's newest slot; None when another has it, it is done, or it is too late for it.
+
+    Parameters
+    ----------
+    task_seconds : how long a task may take
+    """
     store = SystemStore(gateway)
     now = datetime.fromisoformat(store.read_schedule()["now"])
     slot = job.last_due(now)
     if slot is None or now - slot > job.max_lateness:
         return None
-    answer = store.claim_tick(job.name, slot, int(job.lease.total_seconds()))
+    lease = job.lease or timedelta(seconds=task_seconds + MARGIN_SECONDS)
+    answer = store.claim_tick(job.name, slot, int(lease.total_seconds()))
     return Tick(job, slot, int(answer["fence"])) if answer["outcome"] == "claimed" else None
 
 

@@ -33,7 +33,7 @@ class Task(celery.Task):
         if name is None:
             return super().__call__(*args, **kwargs)
         here = this_process()
-        tick = take_slot(here.gateway, find_job(here.ml_settings, name))
+        tick = take_slot(here.gateway, find_job(here.ml_settings, name), here.settings.ml_task_seconds)
         if tick is None:
             _log.info("slot_not_taken", job=name)
             return {"job": name, "outcome": "not taken"}

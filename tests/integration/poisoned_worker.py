@@ -1,21 +1,32 @@
-"""A worker like any other, but a chosen tenant (POISON) kills the process that works on it. Started by tests."""
+"""A worker like any other, but work on a chosen tenant (POISON) ends badly (DEED). Started by tests.
+
+``kill`` ends the process as the system does when memory is short; ``hang`` never ends, as C code that hears no signal;
+``dawdle`` never ends either, but is Python and can be interrupted.
+"""
 
 import os
 import signal
 import sys
+import time
 
 from app.celery_app import celery_app
 from app.services.ml import pipeline
 
-healthy = pipeline.train_item
+healthy = pipeline._read_compute_write
 
 
-def train_item(item, *arguments, **named):
-    if str(item.store.tenant_id) == os.environ["POISON"]:
+def misbehave(task):
+    if str(task.item.store.tenant_id) != os.environ["POISON"]:
+        return healthy(task)
+    deed = os.environ["DEED"]
+    if deed == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
-    return healthy(item, *arguments, **named)
+    if deed == "hang":
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])  # Celery's soft limit
+    while True:
+        time.sleep(1)
 
 
 if __name__ == "__main__":
-    pipeline.train_item = train_item
+    pipeline._read_compute_write = misbehave
     celery_app.worker_main(sys.argv[1:])

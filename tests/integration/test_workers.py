@@ -197,10 +197,11 @@ def test_a_worker_killed_in_the_middle_of_a_tenant_costs_an_attempt_and_nothing_
     assert stage.forecasts() == {shop_id(name): 1 for name in "abc"}
 
 
-def test_a_tenant_that_kills_its_worker_is_parked_after_two_deaths_and_the_others_are_done(
-    stage: Stage, crew: ExitStack
+@pytest.mark.parametrize("deed", ["kill", "hang"])
+def test_a_tenant_that_costs_two_workers_is_parked_and_the_others_are_done(
+    stage: Stage, crew: ExitStack, deed: str
 ) -> None:
-    environment = {**stage.environment, "POISON": str(shop_id("poison"))}
+    environment = {**stage.environment, "POISON": str(shop_id("poison")), "DEED": deed, "ML_TASK_SECONDS": "5"}
     crew.enter_context(beat(stage.environment, stage.directory))
     running = crew.enter_context(worker(environment, stage.directory, program=POISONED))
     run_id = stage.start("a", "poison", "b")
@@ -212,7 +213,20 @@ def test_a_tenant_that_kills_its_worker_is_parked_after_two_deaths_and_the_other
     }  # fmt: skip
     code = stage.rows("select losses, error ->> 'code' from ml_run_item where state = 'failed'")
     assert code == [(2, "worker_lost")]
-    assert running.words().count("exited prematurely: signal 9 (SIGKILL)") <= 4  # two deaths, each told at most twice
+
+
+def test_a_tenant_that_takes_too_long_is_told_so_and_costs_no_worker(stage: Stage, crew: ExitStack) -> None:
+    environment = {**stage.environment, "POISON": str(shop_id("slow")), "DEED": "dawdle", "ML_TASK_SECONDS": "10"}
+    crew.enter_context(beat(stage.environment, stage.directory))
+    running = crew.enter_context(worker(environment, stage.directory, program=POISONED))
+    run_id = stage.start("slow", "b")
+
+    stage.wait(run_id, running)
+
+    assert stage.items(run_id) == {shop_id("slow"): ("failed", 1), shop_id("b"): ("done", 1)}
+    error = stage.rows("select losses, error ->> 'code', error ->> 'kind' from ml_run_item where state = 'failed'")
+    assert error == [(0, "out_of_time", "data")]
+    assert "SIGKILL" not in running.words()
 
 
 def test_three_beats_send_one_slot_and_one_run_begins(stage: Stage, crew: ExitStack) -> None:

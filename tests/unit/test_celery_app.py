@@ -15,10 +15,11 @@ from celery import Celery
 from celery.schedules import crontab
 from kombu.exceptions import OperationalError
 
-from app.celery_app import DEFAULT_BROKER, QUEUES, TASK_MODULES, make_celery
+from app.celery_app import QUEUES, TASK_MODULES, make_celery
 from app.config.ml_settings import MLSettings
 from app.config.settings import Settings
 from app.errors import BellUnavailable, UnknownJob, UnknownRun
+from app.services.embedded_redis import USUAL_ADDRESS
 from app.services.runs import parse_run_id
 from app.services.schedule import Job, find_job, jobs
 from app.tenancy import TenantId
@@ -100,7 +101,7 @@ def test_the_brokers_own_address_wins_over_that_of_redis() -> None:
 
     assert make_celery(Settings(redis_url=redis), MLSettings()).conf.broker_url == redis
     assert make_celery(Settings(redis_url=redis, celery_broker_url=broker), MLSettings()).conf.broker_url == broker
-    assert make_celery(Settings(), MLSettings()).conf.broker_url == DEFAULT_BROKER
+    assert make_celery(Settings(), MLSettings()).conf.broker_url == USUAL_ADDRESS
 
 
 def test_a_message_comes_back_only_after_its_task_must_be_dead() -> None:

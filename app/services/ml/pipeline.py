@@ -14,6 +14,7 @@ from typing import cast
 from uuid import UUID
 
 import structlog
+from billiard.exceptions import SoftTimeLimitExceeded
 
 from app import __version__
 from app.config.ml_settings import MLSettings
@@ -24,6 +25,7 @@ from app.db.store import Row, TenantStore
 from app.errors import (
     CandidateFailed,
     CandidateUnavailable,
+    OutOfTime,
     TenantBusy,
     TenantcastError,
     Transient,
@@ -340,6 +342,11 @@ def _note_failure(task: _Task, error: TenantcastError, *, may_retry: bool) -> No
 
 def _unexpected(error: Exception) -> TenantcastError:
     """An error of ours that nobody foresaw: where it happened, never its text, which may hold a sales row."""
+    if isinstance(error, SoftTimeLimitExceeded):
+        return OutOfTime(
+            "The tenant took longer than a task may; the forecast before stands.",
+            next_step="Give it fewer candidates or a shorter window, or raise ML_TASK_SECONDS; then try it again.",
+        )
     frames = traceback.extract_tb(error.__traceback__)
     where = f"{frames[-1].name}, line {frames[-1].lineno}" if frames else "an unknown place"
     _log.error(
