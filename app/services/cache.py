@@ -24,6 +24,7 @@ import structlog
 from app.config.settings import Settings
 from app.db.gateway import Json
 from app.errors import TenantcastError
+from app.services.embedded_redis import EmbeddedRedis
 from app.tenancy import TenantId
 
 if TYPE_CHECKING:
@@ -83,8 +84,9 @@ class TenantCache:
     def bump(self, tenant_id: TenantId) -> None:
         """From now on no value is served that was computed before; call it after the commit."""
         if self.guard is not None:
-            token = secrets.token_hex(8)
-            self.guard.ask(lambda server: server.set(_version_key(tenant_id), token, ex=FORGET_VERSION_SECONDS), None)
+            key, token = _version_key(tenant_id), secrets.token_hex(8)
+            # A bump that is lost leaves old values in reach until they expire: it is tried whatever failed before.
+            self.guard.ask(lambda server: bool(server.set(key, token, ex=FORGET_VERSION_SECONDS)), False, insist=True)
 
     def _read(self, place: "_Place", compute: Callable[[], Json]) -> Json:
         entry = self._fetch(place)
@@ -172,11 +174,11 @@ class RedisGuard:
         self._rest_until = 0.0
         self._down = False
 
-    def ask(self, question: "Callable[[redis.Redis], T]", otherwise: T) -> T:
-        """The answer, or ``otherwise`` while Redis does not give one."""
+    def ask(self, question: "Callable[[redis.Redis], T]", otherwise: T, *, insist: bool = False) -> T:
+        """The answer, or ``otherwise`` while Redis does not give one; ``insist`` asks also one that failed just now."""
         from redis.exceptions import RedisError
 
-        if time.monotonic() < self._rest_until:
+        if time.monotonic() < self._rest_until and not insist:
             return otherwise
         try:
             answer = question(self._server)
@@ -199,12 +201,13 @@ class RedisGuard:
 
 
 def open_cache(settings: Settings, timing: Timing | None = None) -> TenantCache:
-    """The cache that CACHE_REDIS_URL names, else REDIS_URL; without either one that always computes.
+    """The cache in CACHE_REDIS_URL, else REDIS_URL, else the home's private Redis if it runs, else one that computes.
 
     Connects at the first use. Any number of callers in one process share the connections.
     """
-    url = settings.cache_redis_url or settings.redis_url
-    return TenantCache(_guard_of(url.get_secret_value()) if url else None, timing or Timing())
+    named = settings.cache_redis_url or settings.redis_url
+    url = named.get_secret_value() if named else EmbeddedRedis(settings.tenantcast_home).address()
+    return TenantCache(_guard_of(url) if url else None, timing or DEFAULT_TIMING)
 
 
 def bump_tenant(tenant_id: TenantId, settings: Settings | None = None) -> None:

@@ -1,6 +1,7 @@
 """The cache without a Redis, or with one that fails: slower, never wrong, and not noisy."""
 
 from datetime import date
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -12,6 +13,7 @@ from app.config.ml_settings import MLSettings
 from app.config.settings import Settings
 from app.db.store import TenantStore
 from app.services.cache import RedisGuard, TenantCache, bump_tenant, open_cache
+from app.services.embedded_redis import EmbeddedRedis
 from app.services.ml.feature_engineer import FeatureEngineer
 from app.tenancy import TenantId
 from tests.servers.postgres import free_port
@@ -72,6 +74,35 @@ def test_a_failing_redis_is_left_alone_for_a_while_and_named_once(error: Excepti
     assert broken.asked == 1
     assert [entry["event"] for entry in logs] == ["cache_unavailable"]
     assert "secret" not in str(logs)
+
+
+def test_a_bump_is_tried_whatever_failed_before() -> None:
+    broken = BrokenRedis(redis.ConnectionError())
+    cache = TenantCache(RedisGuard(broken))  # type: ignore[arg-type]
+    cache.get(TENANT, "x", Counted())
+
+    cache.bump(TENANT)
+
+    assert broken.asked == 2
+
+
+def test_settings_that_cannot_be_used_do_not_stop_whoever_bumps(monkeypatch: pytest.MonkeyPatch) -> None:
+    bump_tenant(TENANT, Settings(cache_redis_url="no address at all"))
+    monkeypatch.setenv("METRICS_PORT", "many")
+
+    bump_tenant(TENANT)
+
+
+def test_the_private_redis_of_the_home_is_used_when_none_is_named(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    server = EmbeddedRedis(home)
+    try:
+        server.ensure_running()
+        cache, compute = open_cache(Settings(tenantcast_home=home)), Counted()
+
+        assert [cache.get(TENANT, "x", compute) for _ in range(3)] == [1, 1, 1]
+    finally:
+        server.stop()
 
 
 def test_what_the_computation_raises_reaches_the_reader() -> None:
