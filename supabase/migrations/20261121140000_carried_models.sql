@@ -15,8 +15,9 @@ begin
       and m.model_version = p_model ->> 'model_version' and m.stage = 'production'
     for update;
     if not found then
+      -- Not serialization_failure: PostgREST would repeat the transaction by itself, for ever.
       raise exception 'the model that was carried forward is no longer the active one'
-        using errcode = 'serialization_failure';
+        using errcode = 'lock_not_available';
     end if;
     return;
   end if;
