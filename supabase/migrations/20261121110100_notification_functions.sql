@@ -470,7 +470,8 @@ begin
     from slot as s
     left join public.notification_ticks as t on t.tenant_id = s.tenant_id and t.job = p_job
     where s.slot is not null and t.done_slot is distinct from s.slot and coalesce(t.lease_until <= v_now, true)
-    order by s.tenant_id limit least(greatest(p_limit, 1), 1000)
+    -- Those that have waited longest first: a tick that runs out of time leaves others behind than the one before.
+    order by t.done_slot nulls first, s.tenant_id limit least(greatest(p_limit, 1), 1000)
   ), taken as (
     insert into public.notification_ticks as t (tenant_id, job, lease_until)
     select p.tenant_id, p_job, v_now + make_interval(secs => p_lease_seconds) from page as p

@@ -15,9 +15,11 @@ from app.db.postgres import PostgresGateway
 from app.db.store import SystemStore, TenantStore
 from app.errors import QueryRefused
 from app.services.maintenance import cleanup_old_notifications
+from app.services.ml.pipeline import train_and_predict_sales
 from app.services.notifications.check import check_rules, write_summaries
 from app.tenancy import TenantId
 from tests.contract.ledger_factory import STRANGER, TENANT, give_tenants, published, result, rows
+from tests.integration.shops import CHEAP, add_shop, shop_id, yesterday
 
 LEASE = 60
 LIMIT = 20
@@ -117,6 +119,22 @@ def test_a_publish_writes_messages_and_deliveries_in_its_own_transaction(gateway
 
     assert delivered(store) == [("An unusual day", "email", "pending")]
     assert rows(database_url, "select count(*) from ml_forecast_ledger") == [(1,)]
+
+
+def test_a_forecast_that_is_published_says_so_once_per_day_of_sales(database_url: str) -> None:
+    gateway = PostgresGateway(database_url)
+    store = add_shop(gateway, "bakery", days=90)
+    wants_email(store, "forecast_ready")
+
+    for _ in range(2):
+        train_and_predict_sales(shop_id("bakery"), gateway=gateway, settings=CHEAP, environment=Settings(), force=True)
+    messages = store.list_notifications(10)
+    gateway.close()
+
+    ready = [message for message in messages if message["kind"] == "forecast_ready"]
+    assert [message["payload"]["as_of"] for message in ready] == [str(yesterday())]
+    assert [one["channel"] for one in ready[0]["deliveries"]] == ["email"]
+    assert rows(database_url, "select count(*) from ml_forecast_ledger") == [(2,)]
 
 
 def test_configuration_and_addresses_are_replaced_and_removed(gateway: Gateway) -> None:
@@ -367,6 +385,18 @@ def test_a_tenant_whose_worker_died_is_due_again_when_the_lease_ends(gateway: Ga
     third = take(gateway)
 
     assert (first, second, third) == ([str(TENANT), str(STRANGER)], [], [str(STRANGER)])
+
+
+def test_tenants_that_have_waited_longest_come_first(gateway: Gateway, database_url: str) -> None:
+    ids = [UUID(int=n) for n in range(1, 5)]
+    give_tenants(database_url, dict.fromkeys(ids, "T"))
+    for each, slot in zip(ids, ("1003", "1001", "1002", "1004"), strict=True):
+        SystemStore(gateway).end_notification_tick(TenantId(each), "rules", slot)
+
+    first, second = take(gateway, 1), take(gateway, 2)
+
+    assert first == [str(UUID(int=2))]
+    assert second == sorted([str(UUID(int=3)), str(UUID(int=1))])
 
 
 def test_a_simulated_day_of_a_storm_is_said_once_and_sent_no_more_often_than_the_limit(database_url: str) -> None:

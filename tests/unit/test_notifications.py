@@ -1,5 +1,6 @@
 """Rules, texts and digests on numbers made by hand."""
 
+import json
 import string
 from collections.abc import Mapping
 from dataclasses import replace
@@ -293,6 +294,22 @@ def test_an_error_above_the_limit_is_told_once_a_week(mape: float, told: bool) -
     assert [row["dedupe_key"] for row in found if row["kind"] == "high_error"] == (
         ["high_error:2026-W47"] if told else []
     )
+
+
+@pytest.mark.parametrize("size", [1e-300, 1e15, 1.7e308])
+def test_absurd_numbers_never_stop_a_publish(size: float) -> None:
+    odd = report(
+        metrics={"mape": size}, total_28=size, changes={"total": size, "previous_total": 1e-300, "days": 1},
+        anomalies=[{"date": "2026-11-20", "y": -size, "expected": size, "score": size}],
+        forecast=[{"date": "2026-11-21", "yhat": size, "yhat_lower": 0.0, "yhat_upper": size}],
+        currency="x" * 1000, country="??", language="\x00",
+    )  # fmt: skip
+
+    for row_ in publish_notices(odd, MLSettings()):
+        assert len(row_["title"].encode()) <= 400
+        assert len(row_["body"].encode()) <= 10_000
+        assert "\x00" not in row_["title"] + row_["body"]
+        json.dumps(row_, allow_nan=False)
 
 
 def test_a_forecast_after_the_sales_have_stopped_is_no_good_news() -> None:

@@ -289,9 +289,19 @@ def test_no_rest_is_longer_than_a_quarter_of_an_hour() -> None:
 
 
 def test_tries_come_after_longer_and_longer_pauses() -> None:
-    assert [backoff_seconds(tries, 0.0) for tries in range(1, MAX_TRIES)] == [30, 60, 120, 240, 480]
+    assert [backoff_seconds(tries, 0.0) for tries in range(1, MAX_TRIES)] == [
+        30,
+        60,
+        120,
+        240,
+        480,
+        960,
+        1920,
+        3600,
+        3600,
+    ]
     assert backoff_seconds(1, 1.0) == 15
-    assert backoff_seconds(10_000 // 10, 0.0) == 3600
+    assert backoff_seconds(1000, 0.0) == 3600
 
 
 # --- what a sender does with what it claimed -------------------------------------------------------------------------
@@ -349,7 +359,7 @@ def test_what_is_sent_is_written_down_as_sent_and_other_channels_are_left_out_of
     assert [end["state"] for end in ledger.ends] == ["sent"]
 
 
-def test_a_failure_that_may_pass_is_tried_again_until_the_sixth() -> None:
+def test_a_failure_that_may_pass_is_tried_again_until_the_tenth() -> None:
     first, last = Ledger(tries=0), Ledger(tries=MAX_TRIES - 1)
     for ledger in (first, last):
         sender(Way(DeliveryFailed("It is away."))).send(TenantStore(ledger, TENANT), NOTICE, "webhook")

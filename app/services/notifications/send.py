@@ -24,7 +24,7 @@ from app.services.notifications.config import OUTSIDE
 from app.services.runs import failpoint
 from app.tenancy import TenantId, parse_tenant_id
 
-MAX_TRIES = 6
+MAX_TRIES = 10  # over about three hours
 BACKOFF_BASE_SECONDS = 30
 BACKOFF_CAP_SECONDS = 3600
 PAGE = 500
