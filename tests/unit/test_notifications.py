@@ -382,6 +382,13 @@ def test_a_text_is_cut_at_whole_characters() -> None:
     assert clip("short\x00", MAX_TITLE) == "short"
 
 
+def test_a_name_with_line_breaks_cannot_add_a_header_to_a_mail() -> None:
+    row_ = Notice("low_stock", "p", "", "Bread\r\nBcc: x@example.com\x1b[2J is out", "Line 1\nLine 2").as_row()
+
+    assert row_["title"] == "Bread  Bcc: x@example.com [2J is out"
+    assert row_["body"] == "Line 1\nLine 2"
+
+
 def test_a_very_long_subject_still_makes_a_key_of_its_own() -> None:
     one, other = (Notice("low_stock", "x" * 5000 + end, "2026-W47", "", "") for end in "ab")
 

@@ -35,11 +35,11 @@ class Notice:
         return ":".join(part for part in (self.kind, short(self.subject), self.window) if part)
 
     def as_row(self) -> dict[str, Any]:
-        """As the outbox takes it; text is cut to what fits."""
+        """As the outbox takes it: text is cut to what fits, and a title is one line (it becomes a mail's subject)."""
         return {
             "dedupe_key": self.dedupe_key,
             "kind": self.kind,
-            "title": clip(self.title, MAX_TITLE),
+            "title": clip(one_line(self.title), MAX_TITLE),
             "body": clip(self.body, MAX_BODY),
             "payload": self.payload,
         }
@@ -57,6 +57,11 @@ def clip(text: str, octets: int) -> str:
     if len(text.encode()) <= octets:
         return text
     return text.encode()[: octets - 3].decode(errors="ignore") + "\N{HORIZONTAL ELLIPSIS}"
+
+
+def one_line(text: str) -> str:
+    """Names in a title come from a product's users: line breaks and control characters become spaces."""
+    return "".join(sign if sign.isprintable() or sign == "\N{NO-BREAK SPACE}" else " " for sign in text)
 
 
 def short(subject: str) -> str:
