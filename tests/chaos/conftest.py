@@ -10,15 +10,19 @@ from tests.chaos.backends import Backends, running_backends
 from tests.chaos.stage import Stage, new_stage
 
 
+TIMEOUT_SECONDS = 1200  # a machine that is busy with other things; on two idle cores all of it takes minutes
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "chaos: real workers as processes, killed at random; the seed is printed")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All of it is marked, so that `-m "not chaos"` leaves it out."""
+    """All of it is marked, so that `-m "not chaos"` leaves it out; storms may take longer than other tests."""
     for item in items:
         if "tests/chaos/" in item.nodeid:
             item.add_marker(pytest.mark.chaos)
+            item.add_marker(pytest.mark.timeout(TIMEOUT_SECONDS))
 
 
 @pytest.fixture(autouse=True)

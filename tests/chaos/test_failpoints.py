@@ -26,7 +26,7 @@ def test_a_death_at_every_point_three_times_each_changes_nothing(stage):
     empty = add_empty_shops(stage.database, TIMES * len(WITHOUT_SALES))
     work = LedgerWork.start(stage.settings, stage.database, [*tenants, *empty], bystanders, yesterday())
     aims = _aim(stage, tenants, empty)
-    scene = stage.scene(ledger_roles(workers=1))
+    scene = stage.scene(ledger_roles())
     storm = Storm(scene, work, [], len(aims))
 
     try:
@@ -36,7 +36,7 @@ def test_a_death_at_every_point_three_times_each_changes_nothing(stage):
         scene.fleet.stop()
 
     verdict = work.judge()
-    said = scene.fleet.members["ml0"].last_words()
+    said = "\n".join(member.last_words() for member in scene.fleet.members.values())
     assert [ticket.name for ticket in stage.tickets.iterdir()] == [], f"points that nobody came past:\n{said}"
     assert not storm.stalled, said
     assert verdict.wrong == {}, said
