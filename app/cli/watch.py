@@ -67,7 +67,8 @@ def retry(
     as_json: JsonOption = False,
 ) -> None:
     """Try a run's failed tenants again, as if for the first time; workers take them up at once."""
-    from app.celery_app import celery_app
+    from app.celery_app import make_celery
+    from app.config.ml_settings import MLSettings
     from app.services.runs import retry_items
     from app.services.tenants import TenantDirectory
     from app.workers.bell import CeleryBell
@@ -75,16 +76,17 @@ def retry(
     run_id = parse_run_id(run)
     assert run_id is not None  # noqa: S101 - the argument is required
     settings = session_of(ctx).settings
+    bell = CeleryBell(make_celery(settings, MLSettings()))
     with open_database(ctx) as gateway:
         chosen = None
         if tenant:
             directory = TenantDirectory.read(gateway)
             chosen = [directory.find(name).tenant_id for name in tenant]
-        answer = retry_items(gateway, CeleryBell(celery_app), run_id, settings, chosen)
+        answer = retry_items(gateway, bell, run_id, settings, chosen)
     text = f"{answer['retried']} to be tried again. Next: tenantcast runs watch {run_id}"
     if not answer["retried"]:
         text = "Nothing of it has failed." if chosen is None else "None of these has failed or was skipped in that run."
-    emit(as_json, {"run_id": str(run_id), **answer}, lambda console: console.print(plain(text)))
+    emit(as_json, {"run_id": str(run_id), **answer}, lambda console: console.print(plain(text), soft_wrap=True))
 
 
 def cancel(ctx: typer.Context, run: RunIdArgument, as_json: JsonOption = False) -> None:
@@ -96,7 +98,7 @@ def cancel(ctx: typer.Context, run: RunIdArgument, as_json: JsonOption = False) 
     with open_database(ctx) as gateway:
         answer = cancel_run(gateway, run_id)
     text = f"{answer['cancelled']} skipped; what was published before stands."
-    emit(as_json, {"run_id": str(run_id), **answer}, lambda console: console.print(plain(text)))
+    emit(as_json, {"run_id": str(run_id), **answer}, lambda console: console.print(plain(text), soft_wrap=True))
 
 
 @contextmanager
@@ -205,7 +207,8 @@ def _say_the_end(look: Progress, failed: list[dict[str, Any]], *, as_json: bool)
         rows = [(item["name"] or item["tenant_id"], (item["error"] or {}).get("message", "")) for item in failed]
         console = stdout_console()
         console.print(table("Failed", ("tenant", "reason"), rows))
-        console.print(f"Next: tenantcast runs show {look['run_id']}, or tenantcast runs retry {look['run_id']}")
+        next_step = f"Next: tenantcast runs show {look['run_id']}, or tenantcast runs retry {look['run_id']}"
+        console.print(next_step, soft_wrap=True)
 
 
 def _json_line(document: dict[str, Any]) -> None:
