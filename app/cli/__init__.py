@@ -17,6 +17,7 @@ from app.cli import (
     overrides,
     pages,
     processes,
+    upkeep,
     watch,
 )
 from app.cli.output import examples, print_error, stderr_console, stdout_console
@@ -43,7 +44,20 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for group in (pages, intake, forecasts, processes, judging, ledger, watch, notifications, overrides, database, health):
+for group in (
+    pages,
+    intake,
+    forecasts,
+    processes,
+    judging,
+    ledger,
+    watch,
+    notifications,
+    overrides,
+    database,
+    health,
+    upkeep,
+):
     group.add_to(app)
 
 # typer keeps its own copy of click; what a wrong option raises is the class above BadParameter.

@@ -62,6 +62,12 @@ def cleanup_old_runs(gateway: Gateway, settings: MaintenanceSettings, *, dry_run
     return [clean_up(gateway, what, settings, dry_run=dry_run) for what in targets]
 
 
+def everything(gateway: Gateway, settings: MaintenanceSettings, *, dry_run: bool = False) -> list[CleanUpReport]:
+    """All clean-ups, one after the other."""
+    parts = (cleanup_old_notifications, cleanup_old_ml_predictions, cleanup_old_runs)
+    return [report for part in parts for report in part(gateway, settings, dry_run=dry_run)]
+
+
 def clean_up(gateway: Gateway, what: Target, settings: MaintenanceSettings, *, dry_run: bool = False) -> CleanUpReport:
     """Delete what is due of one kind, at most as many rows as were due when it began.
 
