@@ -1,9 +1,11 @@
 """`make chaos`: a storm of any size, its verdict as a table, and an exit code other than 0 when anything is wrong."""
 
 import argparse
+import contextlib
 import logging
 import random
 import sys
+import tempfile
 
 import structlog
 from rich.console import Console
@@ -18,6 +20,7 @@ from tests.chaos.stage import control_roles, new_stage
 from tests.chaos.storm import Storm
 from tests.chaos.tenants import add_shops
 from tests.chaos.verdict import Verdict
+from tests.conftest import pytest_configure as forget_the_developers_settings
 
 CONTROL_TENANTS = 100
 CONTROL_FAULTS = 20
@@ -27,9 +30,10 @@ CONTROL_FIT_SECONDS = 0.1
 def main() -> int:
     """0 when the ledger lost, doubled and mixed nothing, and the control group, which must fail, has failed."""
     wanted = _arguments()
+    forget_the_developers_settings()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     console = Console(width=140)
-    with running_backends() as backends:
+    with tempfile.TemporaryDirectory() as empty, contextlib.chdir(empty), running_backends() as backends:
         good = _ledger(backends, wanted, console)
         control = _control_group(backends, wanted.seed)
     show_verdict(console, "message = work", control)

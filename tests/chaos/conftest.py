@@ -9,7 +9,6 @@ import structlog
 from tests.chaos.backends import Backends, running_backends
 from tests.chaos.stage import Stage, new_stage
 
-
 TIMEOUT_SECONDS = 1200  # a machine that is busy with other things; on two idle cores all of it takes minutes
 
 

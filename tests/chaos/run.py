@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.chaos.faults import make_plan
+from tests.chaos.faults import Scene, Strike, make_plan
 from tests.chaos.ledger import LedgerWork, yesterday
 from tests.chaos.stage import Stage, ledger_roles
 from tests.chaos.storm import Storm
@@ -41,7 +41,20 @@ def blow(
     give_real_candidates(stage.database, shops[-real:] if real else [])
     work = LedgerWork.start(stage.settings, stage.database, shops[BYSTANDERS:], shops[:BYSTANDERS], yesterday())
     scene = stage.scene(ledger_roles(), fit_seconds=FIT_SECONDS, light=not real)
-    storm = Storm(scene, work, make_plan(seed, faults), tenants, tell)
+    storm, parked = see_through(scene, work, make_plan(seed, faults), tell)
+    logs = "\n".join(f"--- {name}\n{member.last_words()}" for name, member in scene.fleet.members.items())
+    return Outcome(storm, work.judge(), parked, scene.fleet.restarts, logs)
+
+
+def see_through(
+    scene: Scene, work: LedgerWork, strikes: list[Strike], tell: Callable[[str], None] = print
+) -> tuple[Storm, list[str]]:
+    """Start the fleet, strike, and wait until every tenant is done; the fleet is gone afterwards.
+
+    Also gives the tenants that were parked because two workers in a row were lost with them: they are retried when the
+    faults are over, as an operator would.
+    """
+    storm = Storm(scene, work, strikes, len(work.tenants), tell)
     try:
         scene.fleet.start()
         storm.blow()
@@ -49,8 +62,9 @@ def blow(
         if parked and not storm.stalled:
             tell(f"{len(parked)} tenants were parked after two lost workers each; retrying them, without faults")
             work.retry()
-            Storm(scene, work, [], tenants, tell).blow()
+            again = Storm(scene, work, [], len(work.tenants), tell)
+            again.blow()
+            storm.stalled = again.stalled
     finally:
         scene.fleet.stop()
-    logs = "\n".join(f"--- {name}\n{member.last_words()}" for name, member in scene.fleet.members.items())
-    return Outcome(storm, work.judge(), parked, scene.fleet.restarts, logs)
+    return storm, parked
