@@ -18,6 +18,10 @@ from app.services.schedule import Job, jobs
 
 KEY_PREFIX = "tenantcast:"  # what an ACL user of the broker may touch: ~tenantcast:*
 
+# Only keeps the queues short where no worker listens for days. Much shorter, and a worker whose clock is ahead
+# of beat's throws every message away: whether a slot is too late is judged by the database's clock when it is taken.
+EXPIRES_SECONDS = 172_800
+
 ML, NOTIFICATIONS, MAINTENANCE, CONTROL = QUEUES = ("ml_processing", "notifications", "maintenance", "control")
 TASK_MODULES = (
     "app.workers.ml_worker",
@@ -126,8 +130,7 @@ def _what_beat_does(settings: Settings, ml_settings: MLSettings) -> dict[str, An
     entries["reconcile"] = {
         "task": "app.workers.control_worker.reconcile",
         "schedule": float(period),
-        # While no worker listens, at most one of these is of use to the first that does.
-        "options": {"expires": 2 * period},
+        "options": {"expires": EXPIRES_SECONDS},
     }
     return {
         "beat_schedule": entries,
@@ -143,7 +146,7 @@ def _entry(job: Job) -> dict[str, Any]:
         "task": job.task,
         "schedule": _crontab(rhythm) if isinstance(rhythm, Cron) else float(rhythm.total_seconds()),
         "options": {
-            "expires": job.max_lateness.total_seconds(),
+            "expires": EXPIRES_SECONDS,
             "headers": {"job": job.name},  # the task claims the job's slot first: see `app.workers.ticking`
         },
     }

@@ -72,8 +72,11 @@ def _log_as_we_do(**_: Any) -> None:
 def _import_before_the_fork(sender: Any = None, **_: Any) -> None:
     queues = sender.app.amqp.queues.consume_from if sender is not None else {}
     if ML_QUEUE in queues:
-        for module in preloaded(MLSettings()):
+        configure_logging(Settings())  # Celery sets logging up only after this signal
+        modules = preloaded(MLSettings())
+        for module in modules:
             import_module(module)
+        _log.info("libraries_imported", modules=modules, pid=os.getpid())
 
 
 def preloaded(ml_settings: MLSettings) -> tuple[str, ...]:

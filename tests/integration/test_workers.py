@@ -1,5 +1,6 @@
 """Real workers on a real Redis and a real Postgres: whatever happens to messages and processes, nothing is lost."""
 
+import json
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -129,6 +130,9 @@ def test_a_clients_message_retrains_every_tenant_and_false_late_and_repeated_one
     assert stage.forecasts() == {shop_id(name): 1 for name in ("a", "b", "c")}
     assert stage.rows("select count(*) from ml_run") == [(1,)]
     assert "Traceback" not in running.words()
+    said = [json.loads(line) for line in running.words().splitlines() if line.startswith("{")]
+    imported = [line["pid"] for line in said if line["event"] == "libraries_imported"]
+    assert imported == [running.process.pid]  # in the parent, which fits nothing
 
 
 def test_a_flushed_redis_loses_no_tenant(stage: Stage, crew: ExitStack) -> None:
