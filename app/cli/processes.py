@@ -71,8 +71,8 @@ def up(
         specs = worker_specs(home, concurrency or available_cores(), environment) + beat_specs(home, environment)
         sink = _sink([OURS, *(spec.name for spec in specs)], as_json=as_json)
         _log_into(sink, settings, environment)
-        servers.start()
         try:
+            servers.start()
             _supervise(specs, sink, each_look=servers.keep)
         finally:
             servers.stop()
@@ -181,7 +181,7 @@ def _sink(names: list[str], *, as_json: bool) -> Callable[[str, str], None]:
     colours = {name: COLOURS[number % len(COLOURS)] for number, name in enumerate(names)}
 
     def show(name: str, line: str) -> None:
-        console.print(Text(f"{name:<{width}} | ", style=colours[name]) + Text(plain(line)), soft_wrap=True)
+        console.print(Text.assemble((f"{name:<{width}} | ", colours[name]), plain(line)), soft_wrap=True)
 
     return show
 
@@ -203,7 +203,7 @@ def _log_into(sink: Callable[[str, str], None], settings: "Settings", environmen
 
     class Lines(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            sink(OURS, self.format(record))
+            sink(OURS, Text.from_ansi(self.format(record)).plain)  # at a terminal our lines come coloured
 
     root = logging.getLogger()
     lines = Lines()

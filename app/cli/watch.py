@@ -12,10 +12,10 @@ from rich.console import Console
 from app.cli.ledger import parse_run_id, runs
 from app.cli.output import JsonOption, emit, examples, plain, stdout_console, table
 from app.cli.session import open_database, session_of
-from app.services.watch import Progress
 
 if TYPE_CHECKING:
     from app.db.gateway import Gateway
+    from app.services.watch import Progress
 
 SOME_FAILED = 1
 QUIET_SECONDS = 30.0  # without a change, after which a person is told what to look at
@@ -121,7 +121,7 @@ class _JsonLines:
     def __init__(self) -> None:
         self._last: dict[str, Any] = {}
 
-    def __call__(self, look: Progress) -> None:
+    def __call__(self, look: "Progress") -> None:
         numbers = {key: value for key, value in look.items() if key != "unchanged_seconds"}
         moved = {key: numbers[key] for key in ("done", "failed", "skipped", "running", "pending", "finished")}
         if moved != self._last and not look["finished"]:  # the end is said with its failures
@@ -137,7 +137,7 @@ class _PlainLines:
 
         self._console, self._clock, self._next = console, time.monotonic, 0.0
 
-    def __call__(self, look: Progress) -> None:
+    def __call__(self, look: "Progress") -> None:
         if look["finished"] or self._clock() >= self._next:
             self._next = self._clock() + LINE_SECONDS
             self._console.print(plain(describe(look)), soft_wrap=True)
@@ -162,12 +162,12 @@ class _LiveBar:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def __call__(self, look: Progress) -> None:
+    def __call__(self, look: "Progress") -> None:
         ended = look["done"] + look["failed"] + look["skipped"]
         self._bar.update(self._task, completed=ended, total=max(look["total"], 1), description=plain(describe(look)))
 
 
-def describe(look: Progress) -> str:
+def describe(look: "Progress") -> str:
     """One line for people: counts, rate, time left, and what to look at when nothing moves."""
     states = [f"{look[state]} {state}" for state in ("done", "failed", "skipped", "running", "pending") if look[state]]
     parts = [f"{look['total']} tenants: {', '.join(states) or 'none'}"]
@@ -188,7 +188,7 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"  # noqa: PLR2004
 
 
-def _failures(gateway: "Gateway", look: Progress) -> list[dict[str, Any]]:
+def _failures(gateway: "Gateway", look: "Progress") -> list[dict[str, Any]]:
     from app.db.store import SystemStore
 
     items = SystemStore(gateway).show_run(parse_run_id(look["run_id"]))["items"]
@@ -199,7 +199,7 @@ def _failures(gateway: "Gateway", look: Progress) -> list[dict[str, Any]]:
     ]
 
 
-def _say_the_end(look: Progress, failed: list[dict[str, Any]], *, as_json: bool) -> None:
+def _say_the_end(look: "Progress", failed: list[dict[str, Any]], *, as_json: bool) -> None:
     if as_json:
         _json_line({key: value for key, value in look.items() if key != "unchanged_seconds"} | {"failures": failed})
         return
