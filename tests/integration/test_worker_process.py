@@ -135,3 +135,64 @@ def test_the_watchdog_knows_nothing_of_a_broker_that_is_away(broker, tmp_path):
     broker.kill()
 
     assert pulse.look().waiting is None
+
+
+IN_MINIATURE = """
+import sys, threading, time
+from pathlib import Path
+from types import SimpleNamespace
+from app.celery_app import celery_app
+from app.workers import pulse
+pulse.LOOK_SECONDS, pulse.LIMIT_SECONDS, pulse.FROZEN_SECONDS = 0.05, 0.5, float(sys.argv[1])
+alive = pulse.Pulse(celery_app, ("control",), Path(sys.argv[2]))
+alive.connected(SimpleNamespace(timer=SimpleNamespace(call_repeatedly=lambda *_: None)))
+if sys.argv[3] == "away":
+    alive.disconnected()
+time.sleep(3)
+print("still here")
+"""
+
+
+def _in_miniature(
+    redis_url: str, file: Path, *, frozen_after: float, broker: str
+) -> "subprocess.CompletedProcess[str]":
+    """A pulse with a watchdog of half a second, whose worker takes nothing for three."""
+    return subprocess.run(
+        [sys.executable, "-c", IN_MINIATURE, str(frozen_after), str(file), broker],
+        env={**os.environ, "REDIS_URL": redis_url, "PYTHONPATH": str(CHECKOUT)},
+        capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False,
+    )  # fmt: skip
+
+
+def _ring(redis_url: str) -> None:
+    make_celery(Settings(redis_url=redis_url), MLSettings()).send_task("app.workers.control_worker.reconcile")
+
+
+def test_a_worker_that_hears_nothing_ends_itself(redis_url, tmp_path):
+    _ring(redis_url)
+
+    done = _in_miniature(redis_url, tmp_path / "beat", frozen_after=60, broker="there")
+
+    assert done.returncode == -signal.SIGKILL
+    assert "worker_hears_nothing" in done.stdout + done.stderr
+
+
+def test_a_worker_with_nothing_to_hear_goes_on(redis_url, tmp_path):
+    done = _in_miniature(redis_url, tmp_path / "beat", frozen_after=60, broker="there")
+
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "still here")
+
+
+def test_a_worker_whose_loop_is_frozen_ends_itself(redis_url, tmp_path):
+    done = _in_miniature(redis_url, tmp_path / "beat", frozen_after=1, broker="there")
+
+    assert done.returncode == -signal.SIGKILL
+    assert "worker_loop_frozen" in done.stdout + done.stderr
+
+
+def test_a_worker_that_waits_for_its_broker_is_neither_deaf_nor_frozen(redis_url, tmp_path):
+    _ring(redis_url)
+
+    done = _in_miniature(redis_url, tmp_path / "beat", frozen_after=1, broker="away")
+
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "still here")
