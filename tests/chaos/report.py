@@ -13,16 +13,15 @@ WRONGS = ("lost", "doubled", "mixed", "different", "orphaned", "foreign")
 
 
 def show_faults(console: Console, hits: list[Hit]) -> None:
-    """Faults by kind with the time until work went on: nobody held by the fault, and the next tenant finished."""
-    by_kind: defaultdict[str, list[float]] = defaultdict(list)
+    """Faults by kind: on how many tenants somebody was at work, and the time until work went on."""
+    by_kind: defaultdict[str, list[Hit]] = defaultdict(list)
     for hit in hits:
-        by_kind[hit.strike.kind].append(_seconds(hit))
-    table = Table("fault", "times", "recovery p50", "p99", "longest")
-    for kind, seconds in sorted(by_kind.items()):
-        table.add_row(kind, str(len(seconds)), *_shown(seconds))
-    seconds = [_seconds(hit) for hit in hits]
+        by_kind[hit.strike.kind].append(hit)
+    table = Table("fault", "times", "at work", "recovery p50", "p99", "longest")
+    for kind, group in sorted(by_kind.items()):
+        table.add_row(kind, *_figures(group))
     table.add_section()
-    table.add_row("all", str(len(seconds)), *_shown(seconds))
+    table.add_row("all", *_figures(hits))
     console.print(table)
 
 
@@ -36,11 +35,9 @@ def show_verdict(console: Console, title: str, verdict: Verdict) -> None:
         console.print(f"  {name}: {', '.join(tenants[:5])}{' …' if len(tenants) > 5 else ''}")
 
 
-def _seconds(hit: Hit) -> float:
-    """Infinite when work did not go on before the harness gave up."""
-    return math.inf if hit.recovered is None else hit.recovered
-
-
-def _shown(seconds: list[float]) -> list[str]:
+def _figures(hits: list[Hit]) -> list[str]:
+    # Infinite where work did not go on before the harness gave up.
+    seconds = [math.inf if hit.recovered is None else hit.recovered for hit in hits]
+    at_work = sum(len(hit.held) for hit in hits) / max(len(hits), 1)
     figures = (percentile(seconds, 0.5), percentile(seconds, 0.99), max(seconds, default=0.0))
-    return [f"{figure:.1f} s" for figure in figures]
+    return [str(len(hits)), f"{at_work:.1f}", *(f"{figure:.1f} s" for figure in figures)]
