@@ -116,7 +116,9 @@ def _how_workers_behave() -> dict[str, Any]:
         # SIGTERM (as SIGQUIT, see REMAP_SIGTERM) lets tasks end for a minute, then gives their messages back.
         "worker_soft_shutdown_timeout": 60,
         "worker_enable_soft_shutdown_on_idle": True,  # without: what an idle worker had just fetched is lost
-        "worker_cancel_long_running_tasks_on_connection_loss": True,  # their messages come back anyway
+        # True kills whatever is being computed when Redis goes away, and two such kills park a tenant for nothing: its
+        # result goes to Postgres, and a message that comes back finds the item taken or finished.
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
         "worker_enable_remote_control": False,  # whoever can write to Redis could command every worker
         "worker_send_task_events": False,
         "worker_hijack_root_logger": False,  # our logs are structured and hide secrets

@@ -11,7 +11,7 @@ from app.tenancy import TenantId
 
 TRAIN = "app.workers.ml_worker.train_tenant"
 SEND = "app.workers.notification_worker.send_notification"
-SEND_EXPIRES_SECONDS = 600  # by then the next look at what is due has rung again
+SEND_EXPIRES_SECONDS = 172_800  # by then others have been sent; shorter, and a clock that is ahead drops them all
 
 
 @dataclass(frozen=True)

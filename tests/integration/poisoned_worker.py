@@ -1,7 +1,7 @@
 """A worker like any other, but work on a chosen tenant (POISON) ends badly (DEED). Started by tests.
 
 ``kill`` ends the process as the system does when memory is short; ``hang`` never ends, as C code that hears no signal;
-``dawdle`` never ends either, but is Python and can be interrupted.
+``dawdle`` never ends either, but is Python and can be interrupted; ``linger`` takes a few seconds and is well.
 """
 
 import os
@@ -23,6 +23,9 @@ def misbehave(task):
         os.kill(os.getpid(), signal.SIGKILL)
     if deed == "hang":
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])  # Celery's soft limit
+    if deed == "linger":
+        time.sleep(6)
+        return healthy(task)
     while True:
         time.sleep(1)
 

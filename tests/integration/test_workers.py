@@ -162,6 +162,23 @@ def test_a_run_starts_while_redis_is_away_and_is_worked_off_when_it_is_back(stag
     assert stage.items(run_id) == {shop_id(name): ("done", 1) for name in "ab"}
 
 
+def test_a_redis_that_dies_while_a_tenant_is_at_work_costs_not_even_an_attempt(stage: Stage, crew: ExitStack) -> None:
+    environment = {**stage.environment, "POISON": str(shop_id("slow")), "DEED": "linger"}
+    running = crew.enter_context(worker(environment, stage.directory, program=POISONED))
+    crew.enter_context(beat(stage.environment, stage.directory))
+    run_id = stage.start("slow", "b")
+    wait_until(lambda: stage.items(run_id)[shop_id("slow")][0] == "running", "the slow tenant's turn", running)
+
+    stage.redis.kill()
+    wait_until(lambda: stage.items(run_id)[shop_id("slow")][0] != "running", "its end without Redis", running)
+    without_redis = stage.items(run_id)[shop_id("slow")]
+    stage.redis.start()
+    stage.wait(run_id, running)
+
+    assert without_redis == ("done", 1)
+    assert stage.items(run_id) == {shop_id("slow"): ("done", 1), shop_id("b"): ("done", 1)}
+
+
 def test_what_an_idle_worker_had_fetched_when_it_froze_and_died_is_done_by_another(
     stage: Stage, crew: ExitStack
 ) -> None:
