@@ -14,7 +14,7 @@ export PYTHONPATH := .
 export OMP_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
 
-.PHONY: help setup demo test unit contract fuzz big chaos sure fix lint types imports lock wheel clean
+.PHONY: help setup demo test unit contract fuzz big chaos overhead sure fix lint types imports lock wheel clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -51,6 +51,9 @@ big: setup  ## One tenant with 10 million rows within 300 MB
 
 chaos: setup  ## A storm: FAULTS=500 over TENANTS=1000, REAL=50 of them with every candidate (SEED=… replays one)
 	@$(BIN)/python -m tests.chaos --faults $(FAULTS) --tenants $(TENANTS) --real $(REAL) $(if $(SEED),--seed $(SEED))
+
+overhead: setup  ## Ledger, queue and database per tenant beside pure computing, TENANTS=1000 on two workers
+	@$(BIN)/python -m benchmarks.overhead --tenants $(TENANTS)
 
 sure: lint types imports  ## Every check that is not a test
 
