@@ -34,6 +34,7 @@ from app.db.gateway import Gateway
 from app.db.migrate import migrate
 from app.db.postgres import PostgresGateway
 from app.db.store import SystemStore
+from app.log import configure_logging
 from app.services.embedded_redis import EmbeddedRedis
 from app.services.retrain import start_retrain
 from app.tenancy import TenantId, parse_tenant_id
@@ -52,7 +53,7 @@ from public.negocios as n, generate_series(1, %(days)s) as d
 SPENT = """
 select count(*), extract(epoch from max(finished_at) - min(started_at))::float8,
        sum((report #>> '{seconds,read}')::float8), sum((report #>> '{seconds,compute}')::float8),
-       sum((report #>> '{seconds,publish}')::float8), max(attempt)
+       max(attempt)
 from public.ml_run_item where run_id = %s and state = 'done'
 """
 
@@ -60,6 +61,7 @@ from public.ml_run_item where run_id = %s and state = 'done'
 def main() -> int:
     """Measure, print the table; 0 when the ratio is within the target."""
     asked = _arguments()
+    configure_logging(Settings(log_level="WARNING"))
     console = Console()
     with tempfile.TemporaryDirectory(prefix="tc-overhead-") as folder, _services(Path(folder)) as (settings, gateway):
         ids = _fill(settings, asked.tenants, asked.days)
@@ -119,7 +121,6 @@ def _workers(settings: Settings, jobs: int, folder: Path) -> Iterator[None]:
         "REDIS_URL": _secret(settings.redis_url),
         "TENANTCAST_HOME": str(settings.tenantcast_home),
         "LOG_LEVEL": settings.log_level,
-        "REMAP_SIGTERM": "SIGQUIT",
     }
     command = [sys.executable, "-m", "celery", "--quiet", "-A", "app.celery_app", "worker", "-Q",
                "ml_processing", "-c", str(jobs), "--without-mingle", "--without-gossip"]  # fmt: skip
@@ -158,19 +159,23 @@ def _run(gateway: Gateway, settings: Settings, tenants: list[TenantId], what: st
 def _spent(settings: Settings, run_id: UUID) -> dict[str, float]:
     with psycopg.connect(_database(settings)) as owner:
         row = owner.execute(SPENT, (run_id,)).fetchone()
-    names = ("done", "elapsed", "read", "compute", "publish", "attempts")
+    names = ("done", "elapsed", "read", "compute", "attempts")
     return {name: float(value or 0) for name, value in zip(names, row or (), strict=True)}
 
 
 def _print(console: Console, jobs: int, spent: dict[str, float]) -> float:
     """The table; returns the ratio."""
     done, busy = max(spent["done"], 1.0), jobs * spent["elapsed"]
-    rest = busy - spent["read"] - spent["compute"] - spent["publish"]
+    rest = busy - spent["read"] - spent["compute"]
     table = Table(title=f"{int(spent['done'])} tenants, {jobs} processes, {spent['elapsed']:.1f} s")
     for heading in ("per tenant", "ms", "beside computing"):
         table.add_column(heading, justify="left" if heading == "per tenant" else "right")
-    rows = {"computing": spent["compute"], "reading": spent["read"], "publishing": spent["publish"],
-            "claim, queue, waiting": rest, "all": busy}  # fmt: skip
+    rows = {
+        "computing": spent["compute"],
+        "reading": spent["read"],
+        "publish, claim, queue, waiting": rest,
+        "all": busy,
+    }
     for name, seconds in rows.items():
         table.add_row(name, f"{1e3 * seconds / done:.1f}", f"{seconds / spent['compute']:.3f}")
     console.print(table)
