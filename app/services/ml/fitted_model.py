@@ -46,7 +46,12 @@ class FittedModel:
             level=result.level,
             metrics=result.metrics,
             scores=tuple(replace(score, seconds=0.0) for score in result.scores),  # equal fits, equal artefacts
-            pool=result.pool,
+            pool=ResidualPool.of(
+                result.residuals.residuals,
+                result.residuals.weekdays,
+                result.residuals.tested_horizon,
+                result.residuals.shrinkage,
+            ),
             trained_through=result.as_of,
             settings=settings,
         )

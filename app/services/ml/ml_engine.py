@@ -24,7 +24,7 @@ from app.services.ml.fitted_model import FittedModel
 from app.services.ml.intervals import ResidualPool, naive_pool
 from app.services.ml.ladder import Member, fallback, fit_member, observe_member
 from app.services.ml.log_space import in_log_space
-from app.services.ml.results import Anomaly, CandidateScore, EngineResult, Forecast
+from app.services.ml.results import Anomaly, CandidateScore, EngineResult, Forecast, Residuals
 from app.services.ml.selection import Selection, select
 from app.services.ml.series import DailySeries, FloatArray, closed_weekdays, weekdays_from
 
@@ -176,7 +176,7 @@ class BusinessMLEngine:
             notes=tuple(task.notes),
             members={member.name: member.state for member in choice.members},
             seconds=task.seconds,
-            pool=pool,
+            residuals=Residuals(pool.residuals, pool.weekdays, pool.tested_horizon, pool.shrinkage),
             blend=dict(choice.weights),
         )
 

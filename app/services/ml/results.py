@@ -4,8 +4,10 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, Literal, TypedDict
 
+import numpy as np
+import numpy.typing as npt
+
 from app.services.ml.candidates.base import State
-from app.services.ml.intervals import ResidualPool
 from app.services.ml.series import FloatArray
 
 
@@ -49,6 +51,16 @@ class Anomaly:
 
 
 @dataclass(frozen=True, eq=False)
+class Residuals:
+    """What bands are made from: arguments of `intervals.ResidualPool.of`, plain."""
+
+    residuals: FloatArray  # shape (n,), actual minus forecast
+    weekdays: npt.NDArray[np.int64]  # shape (n,), Monday is 0
+    tested_horizon: int  # days ahead that they cover
+    shrinkage: float  # of the widths, in 0..1
+
+
+@dataclass(frozen=True, eq=False)
 class EngineResult:
     """Everything that one computation says about one tenant."""
 
@@ -66,7 +78,7 @@ class EngineResult:
     notes: tuple[str, ...]  # what a person should know: short history, failed candidates, …
     members: dict[str, State]  # state of every member of the forecast
     seconds: dict[str, float]  # per stage
-    pool: ResidualPool  # what the bands were made from
+    residuals: Residuals  # what the bands were made from
     blend: dict[str, float]  # `weights` unrounded, as the forecast was made with them
 
 

@@ -20,8 +20,7 @@ from app.services.ml.hashing import (
     restore_snapshot,
     rounded,
 )
-from app.services.ml.intervals import ResidualPool
-from app.services.ml.results import Anomaly, EngineResult, Forecast
+from app.services.ml.results import Anomaly, EngineResult, Forecast, Residuals
 from app.services.ml.series import DailySeries
 
 SERIES = DailySeries(date(2026, 11, 1), np.array([10.0, 0.1 + 0.2, -3.5]))
@@ -71,7 +70,7 @@ def _result(**changes: Any) -> EngineResult:
         "notes": (),
         "members": {"naive": {"last": 1.0, "w": np.array([math.nan, 0.1])}, "xgboost": {"booster": b"\x00\x01"}},
         "seconds": {"fit": 0.1},
-        "pool": ResidualPool.of(np.array([1.0]), np.array([0]), 1),
+        "residuals": Residuals(np.array([1.0]), np.array([0]), 1, 1.0),
         "blend": {"naive": 0.25, "snaive": 0.75},
     }
     return EngineResult(**(values | changes))
