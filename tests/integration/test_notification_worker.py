@@ -28,7 +28,7 @@ TENANT = parse_tenant_id("aaaaaaaa-0000-4000-8000-000000000001")
 CHECK = "app.workers.notification_worker.check_notification_rules"
 SUMMARY = "app.workers.notification_worker.send_daily_notifications"
 SEND = "app.workers.notification_worker.send_notification"
-DEATH = "signal 9"  # how a pool's parent tells of a child that was killed
+DEATH = "exited with 'signal 9 (SIGKILL)'"  # how a pool's parent tells of a child that was killed, once
 
 
 @pytest.fixture

@@ -268,7 +268,7 @@ def _undisturbed(settings: Settings, shops: list[TenantStore], database_url: str
     with psycopg.connect(database_url) as connection:
         connection.execute(
             "truncate ml_run, ml_run_item, ml_predictions, ml_models, ml_forecast_ledger, ml_input_snapshot,"
-            " ml_active_forecast, notifications"
+            " ml_active_forecast, notifications, notification_deliveries"
         )
     return hashes
 
