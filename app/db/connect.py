@@ -56,7 +56,9 @@ def direct_url(settings: Settings) -> str:
 def database_address(settings: Settings) -> str:
     """The address of the database in use, to show: no password of the operator's is in it."""
     if chooses_supabase(settings):
-        return settings.supabase_url or ""
+        from app.db.supabase import project_address
+
+        return project_address(settings)
     url = direct_url(settings)
     return url if settings.database_url is None else _without_password(url)
 
@@ -91,12 +93,15 @@ def _checked(url: str) -> str:
 
     plain = _DRIVER.sub(r"\1://", url.strip())
     try:
-        conninfo_to_dict(plain)
+        parts = conninfo_to_dict(plain)
     except ProgrammingError:  # its text quotes the address, with the password
+        parts = None
+    # An @ in the password that was not encoded: its rest would be taken, and shown, for the host.
+    if parts is None or any("@" in str(parts.get(name, "")) for name in ("host", "port", "dbname")):
         raise ConfigError(
             "DATABASE_URL is no address of a PostgreSQL database.",
             next_step="It looks like postgresql://USER:PASSWORD@HOST:5432/DATABASE; encode special characters as %XX.",
-        ) from None
+        )
     return plain
 
 
