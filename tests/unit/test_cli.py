@@ -18,7 +18,7 @@ from app.cli.overrides import parse_value
 from app.errors import ConfigError, DatabaseUnavailable, InvalidFile, InvalidOverride, TenantcastError, UnknownTenant
 
 ROOT = Path(__file__).resolve().parents[2]
-HEAVY = ("numpy", "pandas", "scipy", "statsmodels", "sklearn", "prophet", "xgboost", "plotly", "httpx", "psycopg",
+HEAVY = ("numpy", "pandas", "scipy", "statsmodels", "sklearn", "prophet", "xgboost", "httpx", "psycopg",
          "supabase", "pydantic", "jinja2", "structlog")  # fmt: skip
 
 
