@@ -53,7 +53,9 @@ def test_ci_runs_the_test_command_of_the_readme() -> None:
 def test_the_image_copies_everything_that_the_wheel_is_made_of() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]
-    needed = {Path(path).parts[0] for path in [*wheel["packages"], *wheel["force-include"], project["project"]["readme"]]}
+    needed = {
+        Path(path).parts[0] for path in [*wheel["packages"], *wheel["force-include"], project["project"]["readme"]]
+    }
 
     copied = re.findall(r"^COPY (?!--)(.+) \S+$", (ROOT / "Dockerfile").read_text(encoding="utf-8"), flags=re.MULTILINE)
 
