@@ -4,7 +4,6 @@ import os
 import platform
 import shutil
 import subprocess
-import tarfile
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -114,6 +113,4 @@ def _unpack(packed: Path, into: Path) -> None:
     target = into / packed.name.removesuffix(".br")
     subprocess.run([npm.node(), "-e", UNPACK, packed, target], check=True, timeout=300)
     if target.suffix == ".tar":
-        with tarfile.open(target) as archive:
-            archive.extractall(into, filter="data")
-        target.unlink()
+        npm.unpack(target, into)

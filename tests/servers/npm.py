@@ -26,10 +26,16 @@ def fetch(package: str, sha512: str, directory: Path) -> Path:
     found = base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()
     if found != sha512:
         raise RuntimeError(f"{package} is not what it was: SHA-512 {found}. Do not run it.")
-    with tarfile.open(archive) as packed:
-        packed.extractall(directory, filter="data")
-    archive.unlink()
+    unpack(archive, directory)
     return directory / "package"
+
+
+def unpack(archive: Path, directory: Path) -> None:
+    """Unpack a tar file whose hash was checked, and delete it. Python has filters for members from 3.11.4 on."""
+    with tarfile.open(archive) as packed:
+        packed.extraction_filter = getattr(tarfile, "data_filter", None)
+        packed.extractall(directory)
+    archive.unlink()
 
 
 def node() -> str:
