@@ -115,7 +115,7 @@ def import_calendar(
 ) -> None:
     """Load closures, promotions and events known ahead from a CSV: tenant_id,day,kind,name.
 
-    All of the file is written, or nothing of it.
+    A file with a wrong line is not written at all; its wrong lines are named.
     """
     from app.services.calendar_import import import_calendar as read_and_write
 

@@ -45,8 +45,8 @@ def direct_url(settings: Settings) -> str:
         return _checked(settings.database_url.get_secret_value())
     if chooses_supabase(settings):
         raise MigrationRefused(
-            "Migrations cannot be applied through PostgREST.",
-            next_step="Run `supabase db push`, or set DATABASE_URL to the project's connection string.",
+            "Tables and functions cannot be made or dropped through PostgREST.",
+            next_step="Run `supabase db push` to migrate, or set DATABASE_URL to the project's connection string.",
         )
     from app.db.embedded import EmbeddedPostgres
 
