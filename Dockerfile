@@ -8,7 +8,7 @@ RUN python -m venv /opt/tenantcast
 # Libraries first: they change less often than the code, so the layer is reused.
 COPY requirements.lock ./
 RUN /opt/tenantcast/bin/pip install --require-hashes -r requirements.lock
-COPY pyproject.toml README.md CHANGELOG.md ./
+COPY pyproject.toml README.md CHANGELOG.md tenantcast.py ./
 COPY app app
 COPY supabase supabase
 RUN python -m pip wheel --no-deps --wheel-dir /wheels . \

@@ -68,12 +68,6 @@ class MigrationRefused(ConfigError):
     code = "migration_refused"
 
 
-class WrongAppPackage(ConfigError):
-    """The `app` package that Python found is not tenantcast's."""
-
-    code = "wrong_app_package"
-
-
 class MissingPart(ConfigError):
     """A program that this command needs is absent."""
 

@@ -4,11 +4,13 @@ from datetime import date, timedelta
 from typing import Any
 
 from app.services.ml.calendar import Calendar, KnownDay
+from app.services.ml.notes import note
 from app.services.report.data import History, RunPage, TenantPart
 
 AS_OF = date(2026, 11, 20)  # a Friday
 HORIZON = 28
 HOSTILE = "<script>window.hacked=1</script><img src=x onerror=window.hacked=1> {{ 7*7 }} \"'&🎉"
+REASON = note("chosen_blend", n=3, shares=[["xgboost", 0.6], ["prophet", 0.4]])
 WEEK = (90.0, 100.0, 110.0, 120.0, 150.0, 200.0, 0.0)  # Monday first; closed on Sundays
 
 
@@ -40,7 +42,8 @@ def a_report(scale: float = 1.0, **changed: Any) -> dict[str, Any]:
         "status": "published", "as_of": AS_OF.isoformat(), "stale": False, "currency": "EUR", "language": "en",
         "country": "ES", "time_zone": "Europe/Madrid", "horizon_days": HORIZON, "interval_level": 0.8,
         "forecast": forecast, "total_7": sum(yhat[:7]), "total_28": sum(yhat), "anomalies": [], "chosen": "blend",
-        "reason": "The blend had the lowest error.", "level": "blend", "weights": {"xgboost": 0.6, "prophet": 0.4},
+        "reason": str(REASON), "reason_note": REASON.as_dict(), "level": "blend",
+        "weights": {"xgboost": 0.6, "prophet": 0.4},
         "metrics": {"mae": 12.0}, "scores": [a_score("xgboost"), a_score("prophet"), a_score("snaive", mae=19.0)],
         "confidence_score": 0.74, "closed_weekdays": [6], "notes": [], "refused_settings": [], "quality": {},
         "changes": None, "input_hash": "a" * 64, "output_hash": "b" * 64, "model_version": "20261120.1",
@@ -92,7 +95,9 @@ def every_kind_of_tenant() -> list[TenantPart]:
         a_part("Kept", "failed", error={"message": "The database did not answer.", "next_step": "Try again later."}),
         a_part("Unchanged", "unchanged"),
         a_part(HOSTILE, report=a_report(
-            reason=HOSTILE, notes=[HOSTILE], currency=HOSTILE, time_zone=HOSTILE,
+            reason=HOSTILE, level="single", reason_note=note("nothing_usable", method=HOSTILE).as_dict(),
+            notes=[note("no_such_candidate", name=HOSTILE).as_dict(), {"code": "later", "values": {}, "text": HOSTILE}],
+            currency=HOSTILE, time_zone=HOSTILE,
             scores=[a_score(HOSTILE, "failed", HOSTILE)], weights={HOSTILE: 0.5, "naive": 0.5},
             refused_settings=[{"field": HOSTILE, "value": HOSTILE, "reason": HOSTILE}],
         ), history=a_history(known=hostile_day)),

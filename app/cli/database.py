@@ -69,20 +69,20 @@ def migrate(
 @db.command(epilog=examples("tenantcast db status", "tenantcast db status --json"))
 def status(ctx: typer.Context, as_json: JsonOption = False) -> None:
     """Which of our migrations are applied. Ends with 2 when some are pending."""
-    from app.db.connect import database_address, direct_url
-    from app.db.migrate import status as read
+    from app.db.connect import chooses_supabase, database_address, migration_status
 
     settings = session_of(ctx).settings
     with waiting("Opening the database …"):
-        found = read(direct_url(settings))
+        found = migration_status(settings)
     address = database_address(settings)
+    next_step = "supabase db push" if chooses_supabase(settings) else "tenantcast db migrate"
 
     def show(console: Console) -> None:
         console.print(f"Database: {plain(address)}", soft_wrap=True)
         rows = [(label, "applied") for label in found.applied] + [(label, "PENDING") for label in found.pending]
         console.print(table("Migrations", ("migration", "state"), rows))
         if found.pending:
-            console.print("Next: tenantcast db migrate")
+            console.print(f"Next: {next_step}")
 
     emit(as_json, {"url": address, **asdict(found)}, show)
     if found.pending:

@@ -1,7 +1,7 @@
 """`import` (sales) and `calendar import` (closures, promotions, events): from CSV files into the database."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 from rich.console import Console
@@ -31,6 +31,7 @@ def add_to(app: typer.Typer) -> None:
         epilog=examples(
             "tenantcast import sales.csv.gz",
             "tenantcast import sales.csv --timezone Europe/Madrid --dry-run",
+            "tenantcast import sales.csv.gz --country GB --currency GBP --language en",
             "tenantcast import export.csv --column tenant_id=shop --column fecha=created_at --column total=amount",
         ),
     )(import_sales)
@@ -48,6 +49,14 @@ def import_sales(
     delimiter: Annotated[str, typer.Option(help="Default: comma, semicolon, tab or bar, as the header has it.")] = "",
     encoding: Annotated[str, typer.Option(help="The file's encoding.")] = "utf-8",
     tenant: Annotated[str, typer.Option(help="The tenant of a file without a tenant column.")] = "",
+    country: Annotated[
+        str, typer.Option(help="Country of the file's tenants, for public holidays: ISO 3166, such as ES or DE-BY.")
+    ] = "",
+    currency: Annotated[str, typer.Option(help="Their currency, to be shown: ISO 4217, such as EUR.")] = "",
+    language: Annotated[Literal["en", "es"] | None, typer.Option(help="The language of their report.")] = None,
+    cutoff_hour: Annotated[
+        int | None, typer.Option(min=0, max=23, help="Local hour at which their business day ends; a bar's may be 5.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Write nothing; say what would happen.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -56,8 +65,9 @@ def import_sales(
     Rows that cannot be used are kept aside with line number and reason; every other row is used. Ends with 3 when the
     file breaks off in the middle (what stands before is kept), and when not one of its rows could be used.
     """
-    from app.services.sales_import import ImportOptions, import_file
+    from app.services.sales_import import ImportOptions, TenantFacts, import_file
 
+    said = {"country": country, "currency": currency, "language": language, "cutoff_hour": cutoff_hour}
     options = ImportOptions(
         columns=parse_columns(column or []),
         timezone=timezone,
@@ -66,6 +76,7 @@ def import_sales(
         delimiter=delimiter,
         encoding=encoding,
         tenant=tenant,
+        every_tenant=cast("TenantFacts", {name: value for name, value in said.items() if value not in ("", None)}),
         dry_run=dry_run,
     )
     with open_database(ctx) as gateway, progress_bar(f"Importing {file.name}") as advance:
@@ -104,7 +115,7 @@ def import_calendar(
 ) -> None:
     """Load closures, promotions and events known ahead from a CSV: tenant_id,day,kind,name.
 
-    All of the file is written, or nothing of it.
+    A file with a wrong line is not written at all; its wrong lines are named.
     """
     from app.services.calendar_import import import_calendar as read_and_write
 

@@ -61,7 +61,7 @@ def activate(
     version: Annotated[str, typer.Argument(help="As `tenantcast models list` shows it.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Make an earlier version the production one again; the next run starts from it."""
+    """Make an earlier version the production one again. The published forecast stays; the next run makes a new one."""
     with open_database(ctx) as gateway:
         found = TenantDirectory.read(gateway).find(tenant)
         answer = TenantStore(gateway, found.tenant_id).activate_model(MODEL_TYPE, version)

@@ -139,7 +139,7 @@ def waiting(text: str) -> Iterator[None]:
     if not console.is_terminal:
         yield
         return
-    with console.status(text):
+    with console.status(Text(text)):  # never as markup: a tenant's name may stand in it
         yield
 
 

@@ -4,7 +4,7 @@ Each file is one transaction, together with its row of history; a lock inside th
 processes migrate at once. `supabase db push` sees what was applied here, and the other way round.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +80,11 @@ def migrate(url: str, *, examples: bool = False) -> MigrationReport:
 def status(url: str) -> MigrationStatus:
     """What is applied and what is pending. Changes nothing; raises as `migrate`."""
     with _connected(url) as connection:
-        known = _versions(connection)
+        return status_of(_versions(connection))
+
+
+def status_of(known: Set[str]) -> MigrationStatus:
+    """The same, from the versions in the history of a database that somebody else asked."""
     ours = _migrations(examples=False)
     names = {migration.version for migration in _migrations(examples=True)}
     return MigrationStatus(
@@ -108,11 +112,6 @@ def uninstall(url: str, *, yes: bool) -> None:
         if _has_history(connection):
             connection.execute("delete from supabase_migrations.schema_migrations where version = any(%s)", (versions,))
     _log.info("uninstalled", versions=len(versions))
-
-
-def shipped_versions() -> tuple[str, ...]:
-    """Versions of the migrations that this installation brings, oldest first, without the example product's."""
-    return tuple(migration.version for migration in _migrations(examples=False))
 
 
 def _sql_folder() -> Path:

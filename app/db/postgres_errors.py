@@ -10,6 +10,7 @@ from psycopg import errors
 
 from app.errors import ConfigError, DatabaseUnavailable, NotInstalled, QueryRefused, TenantcastError, WrongKey
 
+VIEWS = "If nothing is pending, a source view is gone: make it again (docs/how-to/point-at-your-supabase.md)."
 MIGRATE = "Run: tenantcast db migrate (with Supabase also: supabase db push)."
 CHECK_URL = "Check user, password, host and database name in DATABASE_URL."
 CHECK_REACHABLE = "Check that the server runs and that its host and port in DATABASE_URL are right; then try again."
@@ -40,7 +41,8 @@ def statement_error(function: str, error: psycopg.Error) -> TenantcastError:
     if isinstance(error, errors.InsufficientPrivilege) and "row-level security" not in str(error):
         return WrongKey(f"The database does not let this login call {function}.", next_step=MIGRATE)
     if isinstance(error, _NOT_INSTALLED) and _names_ours(function, error):
-        return NotInstalled(f"The database lacks {function} or what it needs.", next_step=MIGRATE)
+        next_step = MIGRATE if function in (error.diag.message_primary or "") else f"{MIGRATE} {VIEWS}"
+        return NotInstalled(f"The database lacks {function} or what it needs.", next_step=next_step)
     if isinstance(error, (errors.QueryCanceled, *_UNDONE)):
         return _gave_up(function, error)
     if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) or state[:2] in {"08", "53", "57"}:

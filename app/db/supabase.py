@@ -105,6 +105,11 @@ class SupabaseGateway:
         return cast("Json", result)
 
 
+def project_address(settings: Settings) -> str:
+    """SUPABASE_URL as it is used; nothing in it is a secret. Raises ConfigError as `get_supabase_service_client`."""
+    return _credentials(settings)[0]
+
+
 def _credentials(settings: Settings) -> tuple[str, str]:
     key = settings.supabase_service_role_key.get_secret_value().strip() if settings.supabase_service_role_key else ""
     url = (settings.supabase_url or "").strip().rstrip("/").removesuffix("/rest/v1")
@@ -115,7 +120,8 @@ def _credentials(settings: Settings) -> tuple[str, str]:
         )
     if not _is_web_address(url):
         raise ConfigError(
-            f"SUPABASE_URL is no web address: {url[:80]!r}.", next_step="It looks like https://PROJECT.supabase.co"
+            "SUPABASE_URL is no web address of a project.",  # it is not repeated: a key may have been put there
+            next_step="It looks like https://PROJECT.supabase.co, without user or password.",
         )
     if not (key.isascii() and key.isprintable()):  # it could not be sent in a header
         raise WrongKey("SUPABASE_SERVICE_ROLE_KEY holds characters that no key has.", next_step=KEY_STEP)
@@ -126,7 +132,7 @@ def _is_web_address(url: str) -> bool:
     try:
         httpx.URL(url)
         parsed = urlsplit(url)
-        return parsed.scheme in ("http", "https") and bool(parsed.hostname) and parsed.port != 0
+        return parsed.scheme in ("http", "https") and bool(parsed.hostname) and parsed.port != 0 and not parsed.username
     except (httpx.InvalidURL, ValueError):
         return False
 

@@ -13,7 +13,7 @@ import structlog
 
 from app.config.settings import Settings
 from app.db.gateway import Gateway
-from app.db.migrate import shipped_versions
+from app.db.migrate import status_of
 from app.db.store import Row, SystemStore
 from app.errors import TenantcastError
 from app.services.doctor.check import Check, Status
@@ -67,7 +67,7 @@ def _database_checks(gateway: Gateway) -> tuple[list[Check], Row | None]:
     slow: Status = "warn" if seconds > SLOW_DATABASE_SECONDS else "ok"
     checks = [
         Check("database", slow, f"PostgreSQL {installed['version']} over {gateway.name}, {seconds * 1000:.0f} ms"),
-        check_migrations(installed["migrations"], shipped_versions()),
+        check_migrations(status_of({row["version"] for row in installed["migrations"]})),
         check_roles(installed["roles"]),
         check_row_security_lint(installed["lint"]),
         *queue_checks(metrics),

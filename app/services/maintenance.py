@@ -1,7 +1,7 @@
 """Clean-ups: what is old and not in use goes, oldest first, in batches that are transactions of their own.
 
 Which rows those are, the database decides: the role that deletes cannot touch what is younger than seven days, an
-active model or a current forecast (docs/decisions/0011). Here stand the retention times, and the brake: a clean-up
+active model or a current forecast (docs/decisions/0012). Here stand the retention times, and the brake: a clean-up
 that would take more than a fifth of a large table is refused, for then it is likelier that a clock or a setting is
 wrong than that so much has become old.
 """

@@ -79,7 +79,7 @@ def current_forecast(gateway: Gateway, tenant: Tenant) -> ServedForecast:
         anomalies=_anomalies(read["predictions"]),
         chosen=str(report.get("chosen", "")),
         reason=str(report.get("reason", "")),
-        notes=list(report.get("notes", [])),
+        notes=[str(one["text"]) for one in report.get("notes", [])],
         run_id=str(current["run_id"]),
         model_version=str(current["model_version"]),
     )

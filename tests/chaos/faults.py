@@ -58,7 +58,7 @@ def kill_main(scene: Scene, strike: Strike) -> str:
     """kill -9 of a worker's main process alone: its children are orphans in the middle of their work."""
 
     def kill(member: Member) -> None:
-        scene.fleet.remember(member.children())
+        scene.fleet.remember(member.family())
         member.process.kill()
 
     return _hit(scene, strike, kill)

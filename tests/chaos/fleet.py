@@ -52,7 +52,11 @@ class Member:
             return []
 
     def children(self) -> list[psutil.Process]:
-        return self.family()[1:]
+        """The pool's own children, without what they have started themselves (Prophet's optimiser)."""
+        try:
+            return psutil.Process(self.pid).children()
+        except psutil.NoSuchProcess:
+            return []
 
     def signal_all(self, number: signal.Signals) -> None:
         """To the process and its children, children last: a frozen parent starts no new ones."""

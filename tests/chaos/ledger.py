@@ -151,6 +151,17 @@ class LedgerWork:
         query = "select max(fence) from ml_active_forecast where run_id = %s"
         return int(self.database.one(query, self.run_id))
 
+    def failed_candidates(self, tenants: list[str]) -> dict[str, list[str]]:
+        """What the reports of these tenants say about candidates that failed: a forecast without them is another."""
+        query = """
+            select i.tenant_id::text, s ->> 'reason' from ml_run_item as i, jsonb_array_elements(i.report -> 'scores') as s
+            where i.run_id = %s and i.tenant_id = any (%s::uuid[]) and s ->> 'status' = 'failed'
+        """
+        found: dict[str, list[str]] = {}
+        for tenant, reason in self.database.ask(query, self.run_id, tenants):
+            found.setdefault(str(tenant), []).append(str(reason))
+        return found
+
     def judge(self) -> Verdict:
         rows = {row["tenant"]: row for row in _rows(self.database, _TENANTS, self.run_id)}
         now = outputs(self.database)

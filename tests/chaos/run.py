@@ -21,6 +21,7 @@ class Outcome:
     verdict: Verdict
     parked: list[str]
     restarts: int
+    failed_candidates: dict[str, list[str]]  # of the tenants whose forecast is different
     logs: str
 
     def explain(self) -> str:
@@ -28,7 +29,8 @@ class Outcome:
         struck = "\n".join(
             f"{hit.strike.number:3d} {hit.strike.kind} {hit.victim} {hit.recovered}" for hit in self.storm.hits
         )
-        return f"wrong: {self.verdict.wrong}\nparked: {self.verdict.parked}\n{struck}\n{self.logs}"
+        wrong = f"wrong: {self.verdict.wrong}\ncandidates that failed: {self.failed_candidates}"
+        return f"{wrong}\nparked: {self.verdict.parked}\n{struck}\n{self.logs}"
 
 
 def blow(
@@ -43,7 +45,8 @@ def blow(
     scene = stage.scene(ledger_roles(), fit_seconds=FIT_SECONDS, light=not real)
     storm, parked = see_through(scene, work, make_plan(seed, faults), tell)
     logs = "\n".join(f"--- {name}\n{member.last_words()}" for name, member in scene.fleet.members.items())
-    return Outcome(storm, work.judge(), parked, scene.fleet.restarts, logs)
+    verdict = work.judge()
+    return Outcome(storm, verdict, parked, scene.fleet.restarts, work.failed_candidates(verdict.different), logs)
 
 
 def see_through(

@@ -89,6 +89,16 @@ def test_a_database_without_migrations_says_what_to_do(empty_database_url: str) 
     gateway.close()
 
 
+def test_a_source_view_that_is_gone_is_named_as_such_beside_the_migrations(
+    gateway: PostgresGateway, database_url: str
+) -> None:
+    with psycopg.connect(database_url, autocommit=True) as owner:
+        owner.execute("drop view tenantcast_source.sales_source")
+
+    with pytest.raises(NotInstalled, match="a source view is gone"):
+        gateway.call("ml_check_sales", {"p_tenant_id": TENANT})
+
+
 def test_a_login_without_rights_and_a_wrong_password_are_wrong_keys(
     postgres_server: PostgresServer, database_url: str
 ) -> None:

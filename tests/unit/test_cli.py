@@ -13,12 +13,12 @@ from rich.console import Console
 from app.cli import app, as_known, main, wants_json
 from app.cli.intake import parse_columns
 from app.cli.judging import check_target, read_countries
-from app.cli.output import money, plain, print_error, print_json, table
+from app.cli.output import money, plain, print_error, print_json, progress_bar, table, waiting
 from app.cli.overrides import parse_value
 from app.errors import ConfigError, DatabaseUnavailable, InvalidFile, InvalidOverride, TenantcastError, UnknownTenant
 
 ROOT = Path(__file__).resolve().parents[2]
-HEAVY = ("numpy", "pandas", "scipy", "statsmodels", "sklearn", "prophet", "xgboost", "plotly", "httpx", "psycopg",
+HEAVY = ("numpy", "pandas", "scipy", "statsmodels", "sklearn", "prophet", "xgboost", "httpx", "psycopg",
          "supabase", "pydantic", "jinja2", "structlog")  # fmt: skip
 
 
@@ -165,6 +165,17 @@ def test_ctrl_c_says_so_and_ends_as_shells_expect(
 )
 def test_stdout_holds_json_when_it_was_asked_to(arguments: list[str], expected: bool) -> None:
     assert wants_json(arguments) is expected
+
+
+def test_what_is_shown_while_waiting_is_never_read_as_markup(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as at a terminal
+
+    with waiting("Forecasting [/x] …"), progress_bar("Importing [/y]") as advance:
+        advance(1, 2, "[/z]")
+
+    assert "[/x]" in capsys.readouterr().err
 
 
 def test_an_error_shows_message_and_next_step_without_reading_markup(capsys: pytest.CaptureFixture[str]) -> None:

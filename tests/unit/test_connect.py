@@ -71,12 +71,24 @@ def test_half_of_the_supabase_settings_names_the_other_half(started: list[Path],
 
 
 @pytest.mark.parametrize(
-    "url", ["abc.supabase.co", "ftp://abc.supabase.co", "https://", "postgresql://u:pw@h/d", "http://["]
+    "url",
+    [
+        "abc.supabase.co",
+        "ftp://abc.supabase.co",
+        "https://",
+        "postgresql://u:pw@h/d",
+        "http://[",
+        "https://u:pw@h",
+        "eyJkey",
+    ],
 )
 def test_a_supabase_url_that_is_no_web_address_is_refused(url: str) -> None:
     with pytest.raises(ConfigError, match="SUPABASE_URL") as caught:
+        database_address(settings_of(**SUPABASE | {"supabase_url": url}))
+    with pytest.raises(ConfigError):
         open_gateway(settings_of(**SUPABASE | {"supabase_url": url}))
 
+    assert url not in str(caught.value) or url == "https://"
     assert "https://" in caught.value.next_step
 
 
@@ -112,11 +124,15 @@ def test_an_orms_spelling_of_the_address_is_understood(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["mysql://me:geheim@db/shop", "geheim", "postgresql://me:geheim@db:port/shop?nonsense=1"]
-)
+    "url",
+    [
+        "mysql://me:geheim@db/shop", "geheim", "postgresql://me:geheim@db:port/shop?nonsense=1",
+        "postgresql://me:g@geheim/x@db/shop", "postgresql://me:g@geheim@db/shop",
+    ],
+)  # fmt: skip
 def test_an_address_that_cannot_be_read_is_refused_without_showing_it(url: str) -> None:
     with pytest.raises(ConfigError, match="DATABASE_URL") as caught:
-        direct_url(settings_of(database_url=url))
+        database_address(settings_of(database_url=url))
 
     assert "geheim" not in str(caught.value)
     assert "postgresql://" in caught.value.next_step

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import typer
-import yaml  # type: ignore[import-untyped]
+import yaml
 
 from app.celery_app import QUEUES
 from app.cli import app

@@ -10,6 +10,7 @@ from pydantic import SecretStr
 from app.cli.health import exact_sum
 from app.config.ml_settings import MLSettings
 from app.config.settings import Settings
+from app.db.migrate import MigrationStatus
 from app.errors import DatabaseUnavailable
 from app.services.doctor import diagnose
 from app.services.doctor.check import some
@@ -62,12 +63,12 @@ def test_no_tenants_at_all_is_a_warning_that_names_the_import() -> None:
 
 
 def test_a_pending_migration_fails_and_foreign_ones_do_not() -> None:
-    installed = [{"version": "1", "name": "a"}, {"version": "9", "name": "the product's"}]
+    assert check_migrations(MigrationStatus(("1_a",), (), others=1)).status == "ok"
 
-    assert check_migrations(installed, ["1"]).status == "ok"
-    pending = check_migrations(installed, ["1", "2"])
+    pending = check_migrations(MigrationStatus(("1_a",), ("2_b",), others=0))
+
     assert pending.status == "fail"
-    assert "1 of 2 are not applied: 2" in pending.detail
+    assert "1 of 2 are not applied: 2_b" in pending.detail
     assert "db migrate" in pending.next_step
 
 

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,18 @@ def test_ci_runs_the_test_command_of_the_readme() -> None:
 
     assert "make test" in marked.splitlines()
     assert "<!-- test command -->" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+def test_the_image_copies_everything_that_the_wheel_is_made_of() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]
+    needed = {
+        Path(path).parts[0] for path in [*wheel["packages"], *wheel["force-include"], project["project"]["readme"]]
+    }
+
+    copied = re.findall(r"^COPY (?!--)(.+) \S+$", (ROOT / "Dockerfile").read_text(encoding="utf-8"), flags=re.MULTILINE)
+
+    assert needed <= set(" ".join(copied).split())
 
 
 def test_importing_app_pins_native_threads_before_numpy() -> None:

@@ -19,6 +19,7 @@ from app.db.gateway import Json
 from app.errors import UnknownRun
 from app.services.ml.calendar import Calendar
 from app.services.ml.hashing import input_document, pack_snapshot
+from app.services.ml.notes import note
 from app.services.ml.series import DailySeries
 from app.services.report import write_report
 from app.services.report.chart import BASE, TOP, ChartDay, draw_chart, stretches
@@ -177,6 +178,24 @@ def test_candidates_that_failed_or_were_left_out_stay_in_the_table_with_their_re
 
     assert [row.remark for row in rows] == ["", "failed: it diverged", "left out: too short"]
     assert [row.mae for row in rows] == ["€12", DASH, DASH]
+
+
+def test_a_spanish_shop_reads_why_and_what_to_know_in_spanish() -> None:
+    report = a_report(
+        language="es",
+        level="single",
+        reason_note=note("chosen_only", method="snaive", n=1, metric="MAE", error="12.5").as_dict(),
+        notes=[note("short_history", n=9).as_dict()],
+        scores=[a_score("sarimax", "left_out", "sarimax needs 120 days before the first comparison; there are 9.")],
+    )
+
+    told = view_tenant(a_part(report=report), 1).explanation
+
+    assert told.detail == (
+        "«igual que hace una semana» es el único método que se pudo probar en las últimas semanas (MAE 12.5)."
+    )
+    assert told.notes == ("Historia corta: 9 días. La previsión mejora con cada semana.",)
+    assert told.scores[0].remark == "no participó"
 
 
 def test_what_changed_is_told_in_money_and_method() -> None:

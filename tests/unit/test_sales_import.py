@@ -415,6 +415,28 @@ def test_a_zone_of_the_database_that_nobody_knows_is_utc_and_noted(tmp_path: Pat
     assert "Mars/Olympus" in report["notes"][0]
 
 
+def test_facts_of_every_tenant_reach_the_database_and_a_tenants_own_win(tmp_path: Path) -> None:
+    facts = {"country": "GB", "currency": "GBP", "language": "en", "cutoff_hour": 0}
+    own = {"bar": {"cutoff_hour": 5}}
+
+    _, product = run(
+        tmp_path, HEADER + "bar,2026-01-05T10:00,1,x\nshop,2026-01-05T10:00,1,x\n", every_tenant=facts, tenants=own
+    )
+
+    assert product.tenants[str(parse_tenant_id("shop"))].items() >= facts.items()
+    assert product.tenants[str(parse_tenant_id("bar"))].items() >= {**facts, "cutoff_hour": 5}.items()
+
+
+@pytest.mark.parametrize(
+    ("facts", "step"), [({"currency": "euros"}, "ISO 4217"), ({"country": "Atlantis"}, "ISO 3166")]
+)
+def test_facts_that_cannot_be_are_refused_before_anything_is_read(tmp_path: Path, facts: Any, step: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        run(tmp_path, HEADER, every_tenant=facts)
+
+    assert step in caught.value.next_step
+
+
 def test_given_facts_reach_the_database_also_for_a_tenant_without_sales(tmp_path: Path) -> None:
     facts = {"time_zone": "Europe/Madrid", "cutoff_hour": 5, "currency": "EUR"}
 

@@ -56,7 +56,7 @@ def answer(**changes: Any) -> dict[str, Any]:
             "interval_level": 0.8,
             "reason": "The blend was best.",
             "chosen": "blend",
-            "notes": ["[b]young[/b]"],
+            "notes": [{"code": "later", "values": {}, "text": "[b]young[/b]"}],
         },
         **changes,
     }

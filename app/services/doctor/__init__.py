@@ -7,8 +7,9 @@ from typing import Any
 
 from app.config.ml_settings import MLSettings
 from app.config.settings import Settings
+from app.db.connect import chooses_supabase
 from app.db.gateway import Gateway
-from app.db.migrate import shipped_versions
+from app.db.migrate import status_of
 from app.db.store import SystemStore
 from app.errors import TenantcastError
 from app.services.doctor import database, machine
@@ -76,19 +77,17 @@ def _of_this_machine(settings: Settings, ml_settings: MLSettings) -> list[Check]
 
 
 def source_of(settings: Settings) -> str:
-    """Which database the settings choose, in words; as `app.db.connect` chooses."""
+    """Which database the settings choose, in words."""
     if settings.database_url is not None:
         return "DATABASE_URL"
-    if settings.supabase_url or settings.supabase_service_role_key:
-        return "SUPABASE_URL"
-    return f"a private one under {settings.tenantcast_home}"
+    return "SUPABASE_URL" if chooses_supabase(settings) else f"a private one under {settings.tenantcast_home}"
 
 
 def _look_into(gateway: Gateway, found: Diagnosis, source: str) -> None:
     installed = SystemStore(gateway).check_installation()
     found.checks += [
         Check("database", "ok", f"PostgreSQL {installed['version']}, {source}; {gateway.name} gateway"),
-        database.check_migrations(installed["migrations"], shipped_versions()),
+        database.check_migrations(status_of({row["version"] for row in installed["migrations"]})),
         database.check_roles(installed["roles"]),
         database.check_row_security_lint(installed["lint"]),
     ]

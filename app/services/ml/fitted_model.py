@@ -10,6 +10,7 @@ import numpy as np
 from app.errors import ArtifactRefused, InvalidSeries
 from app.services.ml.candidates.base import State
 from app.services.ml.intervals import ResidualPool
+from app.services.ml.notes import WORDS, Note, note
 from app.services.ml.results import CandidateScore, EngineResult
 from app.services.ml.series import SEASON
 
@@ -27,7 +28,7 @@ class FittedModel:
     members: dict[str, State]
     weights: dict[str, float]  # unrounded, of the same names as ``members``, > 0, summing to 1
     chosen: str
-    reason: str
+    reason: Note
     level: Level
     metrics: dict[str, float]
     scores: tuple[CandidateScore, ...]
@@ -63,7 +64,7 @@ class FittedModel:
             "members": self.members,
             "weights": dict(self.weights),
             "chosen": self.chosen,
-            "reason": self.reason,
+            "reason": {"code": self.reason.code, "values": dict(self.reason.values)},
             "level": self.level,
             "metrics": dict(self.metrics),
             "scores": [asdict(score) for score in self.scores],
@@ -103,7 +104,7 @@ def _checked(state: dict[str, Any]) -> FittedModel:
         members=members,
         weights=weights,
         chosen=str(state["chosen"]),
-        reason=str(state["reason"]),
+        reason=_note(state["reason"]),
         level=state["level"],
         metrics={str(name): _finite(value) for name, value in state["metrics"].items()},
         scores=tuple(CandidateScore(**score) for score in state["scores"]),
@@ -120,6 +121,12 @@ def _pool(state: dict[str, Any]) -> ResidualPool:
     if ((weekdays < 0) | (weekdays >= SEASON)).any() or horizon < 1 or not 0 < shrinkage <= 1:
         raise ValueError("residuals without a weekday, a horizon or a width")
     return ResidualPool.of(residuals, weekdays, horizon, shrinkage)
+
+
+def _note(stored: Any) -> Note:
+    if stored["code"] not in WORDS["en"]:
+        raise ValueError("a reason that this version does not know")
+    return note(stored["code"], **stored["values"])
 
 
 def _is_share(value: object) -> bool:

@@ -15,6 +15,7 @@ import numpy as np
 from app.config.ml_settings import MLSettings
 from app.errors import InvalidSeries, InvalidTenantInput
 from app.services.ml.calendar import Calendar, DayKind, KnownDay
+from app.services.ml.notes import Note, note
 from app.services.ml.quality import DataQuality, LeftOut, RowCounts, assess
 from app.services.ml.series import DailySeries, closed_weekdays
 
@@ -57,7 +58,7 @@ class TenantInput:
 
     ``series`` is None for a tenant without any usable sale. ``as_of`` is the last business day of the series: the
     last finished one, or, when the feed has stopped (``stale``), that of the last sale. ``settings`` are the raw
-    overrides, not validated here. ``notes`` say in words what of the input was put right.
+    overrides, not validated here. ``notes`` say what of the input was put right.
     """
 
     tenant: Tenant
@@ -69,7 +70,7 @@ class TenantInput:
     quality: DataQuality
     settings: object
     current: CurrentForecast | None
-    notes: tuple[str, ...]
+    notes: tuple[Note, ...]
 
 
 def read_tenant_input(row: Mapping[str, Any], settings: MLSettings) -> TenantInput | None:
@@ -92,7 +93,7 @@ def read_tenant_input(row: Mapping[str, Any], settings: MLSettings) -> TenantInp
     last_finished = _day(row, "last_finished_day", who)
     stale = _flag(row, "stale", who)
     series = _series(row, as_of, who)
-    notes: list[str] = []
+    notes: list[Note] = []
     country = _country(tenant, row.get("settings"), settings)
     known_days = _known_days(row.get("calendar"), who, notes)
     if series is not None:
@@ -153,7 +154,7 @@ def _series(row: Mapping[str, Any], as_of: date, who: str) -> DailySeries | None
     return DailySeries(start, np.array(values, dtype=np.float64))
 
 
-def _known_days(rows: object, who: str, notes: list[str]) -> tuple[KnownDay, ...]:
+def _known_days(rows: object, who: str, notes: list[Note]) -> tuple[KnownDay, ...]:
     """The announced days; one that cannot be read is left out and noted."""
     if rows is None:
         return ()
@@ -168,7 +169,7 @@ def _known_days(rows: object, who: str, notes: list[str]) -> tuple[KnownDay, ...
         else:
             known.add(KnownDay(day, row["kind"], _text(row.get("name"), 200)))
     if bad:
-        notes.append(f"{bad} rows of the calendar cannot be read and were left out.")
+        notes.append(note("unreadable_calendar", n=bad))
     return tuple(sorted(known, key=lambda day: (day.day, day.kind, day.name)))
 
 
@@ -193,7 +194,7 @@ def _counts(row: Mapping[str, Any], who: str) -> RowCounts:
         days_before_window=_count(quality, "days_before_window"),
         first_sale=_text(quality.get("first_sale"), 40) or None,
         last_sale=_text(quality.get("last_sale"), 40) or None,
-        notes=tuple(_text(note, 64) for note in _list(quality.get("notes")) if isinstance(note, str)),
+        notes=tuple(_text(one, 64) for one in _list(quality.get("notes")) if isinstance(one, str)),
     )
 
 

@@ -13,6 +13,7 @@ from app.errors import CandidateFailed, CandidateUnavailable
 from app.services.ml.backtest import checked, guarded
 from app.services.ml.calendar import Calendar
 from app.services.ml.candidates.base import Forecaster, State
+from app.services.ml.notes import Note, note
 from app.services.ml.series import SEASON, DailySeries, FloatArray
 
 RUNGS = ("weekday_mean", "snaive")  # best first; each needs its `min_history`
@@ -59,8 +60,8 @@ def observe_member(
 
 def fallback(
     candidates: Sequence[type[Forecaster]], series: DailySeries, calendar: Calendar, settings: MLSettings
-) -> tuple[Member, str]:
-    """The first rung that holds, and a sentence why it was taken.
+) -> tuple[Member, Note]:
+    """The first rung that holds, and why it was taken.
 
     Parameters
     ----------
@@ -72,7 +73,6 @@ def fallback(
     (Member, reason) : always
     """
     known = {candidate.name: candidate for candidate in candidates}
-    too_few = f"{_days(series)} of sales are too few to compare methods"
     for name in RUNGS:
         candidate = known.get(name)
         if candidate is None or len(series) < candidate.min_history:
@@ -81,8 +81,9 @@ def fallback(
             member = fit_member(candidate, series, calendar, settings)
         except (CandidateFailed, CandidateUnavailable):
             continue  # the next rung is simpler; the engine's score table keeps the reasons
-        return member, f"{too_few}: {name} by rule."
-    return _mean_of_days(series, calendar, settings), f"{too_few}: the average day by rule."
+        return member, note("too_short_to_compare", n=len(series), method=name)
+    member = _mean_of_days(series, calendar, settings)
+    return member, note("too_short_to_compare", n=len(series), method=LAST_RUNG)
 
 
 def _member(model: Forecaster, series: DailySeries, settings: MLSettings) -> Member:
@@ -100,7 +101,3 @@ def _mean_of_days(series: DailySeries, calendar: Calendar, settings: MLSettings)
     level = float((traded if traded.size else recent.y).mean())
     state: State = {"name": LAST_RUNG, "level": level, "trained_through": series.end.isoformat()}
     return Member(LAST_RUNG, np.full(settings.horizon_days, level), np.full(len(series), level), state)
-
-
-def _days(series: DailySeries) -> str:
-    return "1 day" if len(series) == 1 else f"{len(series)} days"

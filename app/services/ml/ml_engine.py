@@ -24,6 +24,7 @@ from app.services.ml.fitted_model import FittedModel
 from app.services.ml.intervals import ResidualPool, naive_pool
 from app.services.ml.ladder import Member, fallback, fit_member, observe_member
 from app.services.ml.log_space import in_log_space
+from app.services.ml.notes import Note, note
 from app.services.ml.results import Anomaly, CandidateScore, EngineResult, Forecast, Residuals
 from app.services.ml.selection import Selection, select
 from app.services.ml.series import DailySeries, FloatArray, closed_weekdays, weekdays_from
@@ -47,7 +48,7 @@ class _Task:
     calendar: Calendar
     non_negative: bool
     candidates: tuple[type[Forecaster], ...]
-    notes: list[str] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
@@ -74,7 +75,7 @@ class _Choice:
     members: tuple[Member, ...]
     weights: dict[str, float]
     chosen: str
-    reason: str
+    reason: Note
     level: Literal["blend", "single", "fallback"]  # how far down the ladder
     out_of_fold: FloatArray | None = None  # shape (n_folds, horizon); None: by rule, without a comparison
 
@@ -182,28 +183,29 @@ class BusinessMLEngine:
 
     def _prepare(self, series: DailySeries, calendar: Calendar) -> _Task:
         """Cap the window, choose the candidates, and note what a person should know about the input."""
-        settings, notes = self._settings, list[str]()
+        settings, notes = self._settings, list[Note]()
         capped = series.tail(settings.max_train_window_days)
         if np.abs(capped.y).max() > LARGEST_DAY:
-            notes.append(f"Days beyond {LARGEST_DAY:.0e} were cut to that: check the sales for typing errors.")
+            notes.append(note("huge_days", limit=f"{LARGEST_DAY:.0e}"))
         y = np.where(np.abs(capped.y) < SMALLEST_DAY, 0.0, np.clip(capped.y, -LARGEST_DAY, LARGEST_DAY))
         capped = DailySeries(capped.start, y)
         if len(capped) < SHORT_HISTORY_DAYS:
-            notes.append(f"Short history: {len(capped)} day(s). The forecast becomes better with every week.")
+            notes.append(note("short_history", n=len(capped)))
         country = self._country(calendar, notes)
         for name in settings.model_candidates:
             if name not in {candidate.name for candidate in self._registry}:
-                notes.append(f"There is no candidate called {name!r}; it was left out.")
+                notes.append(note("no_such_candidate", name=name))
         chosen = [candidate for candidate in self._registry if candidate.name in settings.model_candidates]
         wrapped = tuple(in_log_space(c) if settings.log_transform else c for c in chosen)
         seen = replace(calendar, country=country, closed_weekdays=frozenset())
         return _Task(capped, seen, bool((series.y >= 0).all()), wrapped, notes)
 
-    def _country(self, calendar: Calendar, notes: list[str]) -> str:
+    def _country(self, calendar: Calendar, notes: list[Note]) -> str:
+        wanted = calendar.country or self._settings.holidays_country
         try:
-            return validate_country(calendar.country or self._settings.holidays_country)
+            return validate_country(wanted)
         except UnknownCountry as error:
-            notes.append(f"{error.message} The forecast was made without public holidays. {error.next_step}".strip())
+            notes.append(note("no_such_country", country=wanted, hint=error.next_step))
             return ""
 
     def _fit(self, task: _Task, validation: CrossValidation) -> tuple[_Choice, CrossValidation]:
@@ -228,7 +230,7 @@ class BusinessMLEngine:
     def _fall_back(self, task: _Task, validation: CrossValidation) -> _Choice:
         member, reason = fallback(self._registry, task.series, task.calendar, self._settings)
         if any(run.status == "failed" for run in validation.runs):
-            reason = f"No method could be used: {member.name} by rule."
+            reason = note("nothing_usable", method=member.name)
         return _Choice((member,), {member.name: 1.0}, member.name, reason, "fallback")
 
     def _with_bands(self, task: _Task, choice: _Choice, pool: ResidualPool) -> Forecast:
@@ -273,7 +275,7 @@ class BusinessMLEngine:
         rows = []
         for run in validation.runs:
             if run.status == "failed":
-                task.notes.append(f"{run.name} failed and took no part.")
+                task.notes.append(note("candidate_failed", method=run.name))
             metrics = _rounded_dict(validation.metrics(run.forecasts)) if run.status == "scored" else {}
             weight = round(choice.weights.get(run.name, 0.0), SIGNIFICANT_DIGITS)
             rows.append(CandidateScore(run.name, run.status, run.reason, metrics, weight, run.seconds))

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from app.services.ml.candidates.base import State
+from app.services.ml.notes import Note
 from app.services.ml.series import FloatArray
 
 
@@ -69,13 +70,13 @@ class EngineResult:
     anomalies: tuple[Anomaly, ...]  # the flagged days of the last 90, oldest first
     scores: tuple[CandidateScore, ...]  # one row per configured candidate, in the registry's order
     chosen: str  # "blend", or the name of the single candidate
-    reason: str  # one sentence that a person understands
+    reason: Note  # why this and no other
     weights: dict[str, float]  # members of the forecast; sums to 1
     metrics: dict[str, float]  # of the chosen forecast, out of fold; empty without folds
     confidence_score: float  # 0..1
     closed_weekdays: tuple[int, ...]  # Monday is 0
     level: Literal["blend", "single", "fallback"]  # how far down the ladder
-    notes: tuple[str, ...]  # what a person should know: short history, failed candidates, …
+    notes: tuple[Note, ...]  # what a person should know: short history, failed candidates, …
     members: dict[str, State]  # state of every member of the forecast
     seconds: dict[str, float]  # per stage
     residuals: Residuals  # what the bands were made from
@@ -111,14 +112,15 @@ class TrainingReport(TypedDict):
     total_28: float
     anomalies: list[dict[str, Any]]  # {date, y, expected, score}
     chosen: str
-    reason: str
+    reason: str  # in English; `reason_note` says it in any language
+    reason_note: dict[str, Any] | None
     level: str
     weights: dict[str, float]
     metrics: dict[str, float]
     scores: list[dict[str, Any]]  # CandidateScore as a dict
     confidence_score: float
     closed_weekdays: list[int]
-    notes: list[str]
+    notes: list[dict[str, Any]]  # Note.as_dict
     refused_settings: list[dict[str, str]]  # {field, value, reason}
     quality: dict[str, Any]  # see quality.py
     changes: (

@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 
 from app.services.ml.backtest import CandidateRun, CrossValidation
+from app.services.ml.notes import Note, note
 from app.services.ml.series import FloatArray
 
 SHARPNESS = 5.0  # weight = error ** -5: plain inverse errors let weak candidates drag the blend down
@@ -34,7 +35,7 @@ class Selection:
     chosen: str  # "blend" or the name of the single member
     level: Literal["blend", "single"]
     weights: dict[str, float]  # of the members only, in the registry's order; sums to 1
-    reason: str
+    reason: Note
     out_of_fold: FloatArray
 
 
@@ -65,9 +66,8 @@ def select(validation: CrossValidation, metric: str, *, best_only: bool = False)
     if floor is not None and len(runs) > 1:
         allowed = float(np.mean(_errors_of(validation, floor.forecasts, metric)))
         if allowed < reached:
-            reason = (
-                f"Last week's pattern beat the combined forecast on past weeks ({_pair(metric, allowed, reached)})."
-            )
+            figures = {"metric": metric.upper(), "floor": f"{allowed:.4g}", "blend": f"{reached:.4g}"}
+            reason = note("chosen_floor", **figures)
             return Selection(FLOOR, "single", {FLOOR: 1.0}, reason, floor.forecasts)
     weights = rule(errors)
     members = {run.name: float(weight) for run, weight in zip(runs, weights, strict=True) if weight > 0}
@@ -135,16 +135,11 @@ def _repeats(errors: FloatArray) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
 def _described(
     members: dict[str, float], runs: tuple[CandidateRun, ...], errors: FloatArray, metric: str, out_of_fold: FloatArray
 ) -> Selection:
-    compared = f"{len(runs)} method{'s' if len(runs) > 1 else ''} compared on {errors.shape[1]} past period(s)"
     if len(members) == 1:
         name = next(iter(members))
         mean = float(errors[[run.name for run in runs].index(name)].mean())
-        reason = f"{name} had the smallest error of {compared} ({metric.upper()} {mean:.4g})."
+        code = "chosen_single" if len(runs) > 1 else "chosen_only"
+        reason = note(code, method=name, n=len(runs), metric=metric.upper(), error=f"{mean:.4g}")
         return Selection(name, "single", members, reason, out_of_fold)
-    shares = ", ".join(f"{name} {weight:.0%}" for name, weight in sorted(members.items(), key=lambda item: -item[1]))
-    reason = f"A blend weighted by accuracy, of {compared}: {shares}."
-    return Selection("blend", "blend", members, reason, out_of_fold)
-
-
-def _pair(metric: str, ours: float, theirs: float) -> str:
-    return f"{metric.upper()} {ours:.4g} against {theirs:.4g}"
+    shares = [[name, round(weight, 4)] for name, weight in sorted(members.items(), key=lambda item: -item[1])]
+    return Selection("blend", "blend", members, note("chosen_blend", n=len(runs), shares=shares), out_of_fold)

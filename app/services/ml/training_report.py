@@ -33,6 +33,7 @@ def empty_report(tenant_id: str, run_id: str | None, settings: MLSettings) -> Tr
         anomalies=[],
         chosen="",
         reason="",
+        reason_note=None,
         level="",
         weights={},
         metrics={},
@@ -67,7 +68,7 @@ def add_input(report: TrainingReport, known: TenantInput, settings: MLSettings, 
     report["interval_level"] = settings.interval_level
     report["quality"] = dict(known.quality)
     report["refused_settings"] = [refusal.as_dict() for refusal in refused]
-    report["notes"] = list(known.notes)
+    report["notes"] = [note.as_dict() for note in known.notes]
 
 
 def add_result(report: TrainingReport, result: EngineResult, settings: MLSettings) -> None:
@@ -78,14 +79,15 @@ def add_result(report: TrainingReport, result: EngineResult, settings: MLSetting
     report["total_28"] = total(days[:28])
     report["anomalies"] = [_anomaly(anomaly) for anomaly in result.anomalies]
     report["chosen"] = result.chosen
-    report["reason"] = result.reason
+    report["reason"] = str(result.reason)
+    report["reason_note"] = result.reason.as_dict()
     report["level"] = result.level
     report["weights"] = dict(result.weights)
     report["metrics"] = finite(result.metrics)
     report["scores"] = [_score(score) for score in result.scores]
     report["confidence_score"] = result.confidence_score
     report["closed_weekdays"] = list(result.closed_weekdays)
-    report["notes"] = [*report["notes"], *result.notes]
+    report["notes"] = [*report["notes"], *(note.as_dict() for note in result.notes)]
     report["seconds"] = {**report["seconds"], **result.seconds}
 
 

@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from typing import Any
 
 from app.db.store import Row
+from app.services.ml.notes import say_stored
 from app.services.ml.quality_words import sentences
 from app.services.report.data import TenantPart
 from app.services.report.formats import DASH, Locale
@@ -34,7 +36,7 @@ class Explanation:
     """The folded part of a tenant's section; empty texts and tuples are not printed."""
 
     why: str = ""
-    engine_reason: str = ""
+    detail: str = ""
     scores: tuple[ScoreRow, ...] = ()
     changes: tuple[str, ...] = ()
     quality: tuple[str, ...] = ()
@@ -51,14 +53,25 @@ def explain(part: TenantPart, locale: Locale) -> Explanation:
         return Explanation(error=error)
     return Explanation(
         why=_why(report, locale),
-        engine_reason=report.get("reason") or "",
+        detail=_detail(report, locale),
         scores=tuple(_score_row(row, report, locale) for row in report.get("scores") or []),
         changes=tuple(_changes(report, locale)),
         quality=tuple(_quality(report, part, locale)),
-        notes=tuple(str(note) for note in report.get("notes") or []),
+        notes=tuple(_said(stored, locale) for stored in report.get("notes") or []),
         refused=tuple(say(locale.language, "refused", **_refusal(row)) for row in report.get("refused_settings") or []),
         error=error,
     )
+
+
+def _detail(report: Row, locale: Locale) -> str:
+    """What the choice was made by; of a blend `_why` has said it all."""
+    stored = report.get("reason_note")
+    return _said(stored, locale) if stored and report.get("level") != "blend" else ""
+
+
+def _said(stored: Row, locale: Locale) -> str:
+    """A note of the engine in the reader's language, methods by the names of this page."""
+    return say_stored(stored, locale.language, partial(method_name, locale.language))
 
 
 def _error(error: Row | None, locale: Locale) -> tuple[str, ...]:
@@ -88,7 +101,8 @@ def _score_row(row: dict[str, Any], report: Row, locale: Locale) -> ScoreRow:
     metrics: dict[str, float | None] = row.get("metrics") or {}
     weight = (report.get("weights") or {}).get(row["name"], 0.0)
     status = say(locale.language, f"status_{row['status']}")
-    remark = ": ".join(text for text in (status, row.get("reason") or "") if text)
+    reason = row.get("reason") if locale.language == "en" else ""  # a candidate's own words are English
+    remark = ": ".join(text for text in (status, reason) if text)
     return ScoreRow(
         method=method_name(locale.language, row["name"]),
         part=locale.percent(weight) if weight else DASH,

@@ -1,5 +1,6 @@
 """`tenantcast import`: a file of sales into the database, idempotently; rows that cannot be used are kept aside."""
 
+import re
 from datetime import datetime
 from decimal import Context, localcontext
 from pathlib import Path
@@ -38,6 +39,7 @@ __all__ = [
     "import_file",
 ]
 
+CURRENCY = re.compile("[A-Z]{3}")
 # Sums of ten billion amounts of 36 digits stay exact.
 EXACT = Context(prec=60)
 log = structlog.get_logger()
@@ -165,6 +167,14 @@ def _check(options: ImportOptions) -> None:
         raise ConfigError("A comma cannot be both separator and decimal point.", next_step="Give one of the two.")
     if options.chunk_rows < 1:
         raise ConfigError("A chunk has at least one row.", next_step="Leave chunk_rows at 5000.")
+    currency = options.every_tenant.get("currency", "")
+    if currency and not CURRENCY.fullmatch(currency):
+        raise ConfigError(f"{currency!r} is no currency.", next_step="Give its ISO 4217 code, for instance EUR.")
+    country = options.every_tenant.get("country", "")
+    if country:
+        from app.services.ml.calendar import validate_country  # numpy: only where it is needed
+
+        validate_country(country)
     if options.time_format:
         _check_time_format(options.time_format)
 

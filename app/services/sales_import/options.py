@@ -26,7 +26,8 @@ class ImportOptions:
     ``columns`` maps a field (tenant_id, fecha, total, producto_id, venta_id, cantidad) to the file's name for it.
     ``timezone`` is the IANA zone of times without an offset; empty means the tenant's own, and UTC for a tenant that
     the database does not know. ``time_format`` is a `strptime` format for times that are not ISO 8601.
-    ``tenant`` is the tenant of a file that has no tenant column. ``tenants`` gives facts by the file's tenant ids.
+    ``tenant`` is the tenant of a file that has no tenant column. ``tenants`` gives facts by the file's tenant ids,
+    ``every_tenant`` those that hold for all of them.
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -37,6 +38,7 @@ class ImportOptions:
     encoding: str = "utf-8"
     tenant: str = ""
     tenants: Mapping[str, TenantFacts] = field(default_factory=dict)
+    every_tenant: TenantFacts = field(default_factory=TenantFacts)
     source: str = ""  # the name that quarantined rows are kept under; empty: the file's name
     dry_run: bool = False
     chunk_rows: int = 5_000  # sales per call of the database

@@ -69,7 +69,7 @@ class TenantBook:
 
     def facts(self, tenant: TenantTally) -> TenantFacts:
         """What the database is told about the tenant: given facts; of a new one also its name and zone."""
-        given = self._facts.get(tenant.tenant_id, {})
+        given: TenantFacts = {**self._options.every_tenant, **self._facts.get(tenant.tenant_id, {})}
         if not tenant.new:
             return given
         return {"name": tenant.name or str(tenant.tenant_id), "time_zone": tenant.zone_name, **given}

@@ -117,8 +117,9 @@ def test_nothing_stays_in_the_temporary_folder_after_a_fit():
     assert sorted(folder.rglob("*")) == before
 
 
-def test_a_fit_prints_nothing():
+def test_a_fit_prints_nothing_also_where_plotly_is_not_installed():
     code = (
+        "import sys; sys.modules['plotly'] = None; "
         "import numpy as np; from datetime import date; from app.services.ml.calendar import Calendar; "
         "from app.services.ml.candidates.prophet import Prophet; from app.services.ml.series import DailySeries; "
         "Prophet().fit(DailySeries(date(2024, 1, 1), np.arange(40.0) % 7), Calendar())"

@@ -121,7 +121,7 @@ def test_days_of_the_calendar_that_cannot_be_read_are_left_out_and_noted() -> No
     found = read(answer(calendar=days))
 
     assert len(found.calendar.known_days) == 1
-    assert found.notes == ("4 rows of the calendar cannot be read and were left out.",)
+    assert [str(one) for one in found.notes] == ["4 rows of the calendar cannot be read and were left out."]
 
 
 @pytest.mark.parametrize(

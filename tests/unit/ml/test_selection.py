@@ -81,7 +81,7 @@ def test_errors_of_opposite_sign_make_a_blend_better_than_both():
     assert selection.chosen == "blend"
     assert selection.level == "blend"
     assert set(selection.weights) == {"a", "b"}
-    assert "blend" in selection.reason.lower()
+    assert "blend" in str(selection.reason).lower()
 
 
 def test_the_seasonal_naive_is_the_floor():
@@ -92,7 +92,7 @@ def test_the_seasonal_naive_is_the_floor():
 
     assert selection.chosen == "snaive"
     assert selection.weights == {"snaive": 1.0}
-    assert "MAE 1.1 against" in selection.reason
+    assert "MAE 1.1 against" in str(selection.reason)
 
 
 @pytest.mark.parametrize("best_only", [False, True])
@@ -156,7 +156,7 @@ def test_an_undefined_metric_falls_back_to_the_mean_absolute_error():
     )
 
     assert selection.weights == {"b": 1.0}
-    assert "MAE" in selection.reason
+    assert "MAE" in str(selection.reason)
 
 
 def test_nothing_scored_gives_no_selection():

@@ -32,6 +32,9 @@ ANCHOR_DAYS = 28
 LEAST_FACTOR = 0.1  # of a multiplicative day: below it a residual says nothing about the level
 SEED = 20240101
 
+# While it is imported it calls the absence of plotly an error; nothing here is drawn by it.
+logging.getLogger("prophet.plot").setLevel(logging.CRITICAL)
+
 
 @dataclass(frozen=True, eq=False)
 class Curve:

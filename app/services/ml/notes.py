@@ -1,0 +1,101 @@
+"""What the engine has to say about a forecast, as codes with values: stored so, said in the reader's language.
+
+`__str__` is the English sentence, for logs and the command.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+# Of each either one form, or one for an `n` of 1 and one for any other.
+WORDS: dict[str, dict[str, tuple[str, ...]]] = {
+    "en": {
+        "short_history": (
+            "Short history: one day. The forecast becomes better with every week.",
+            "Short history: {n} days. The forecast becomes better with every week.",
+        ),
+        "huge_days": ("Days beyond {limit} were cut to that: check the sales for typing errors.",),
+        "no_such_candidate": ("There is no candidate called {name!r}; it was left out.",),
+        "no_such_country": ("{country!r} is unknown: the forecast was made without public holidays. {hint}",),
+        "candidate_failed": ("{method} failed and took no part.",),
+        "unreadable_calendar": (
+            "One row of the calendar cannot be read and was left out.",
+            "{n} rows of the calendar cannot be read and were left out.",
+        ),
+        "chosen_floor": (
+            "Last week's pattern beat the combined forecast on past weeks ({metric} {floor} against {blend}).",
+        ),
+        "chosen_only": ("{method} was the only method that could be tested on past weeks ({metric} {error}).",),
+        "chosen_single": ("{method} had the smallest error of {n} methods on past weeks ({metric} {error}).",),
+        "chosen_blend": ("A blend weighted by accuracy, of {n} methods compared on past weeks: {shares}.",),
+        "too_short_to_compare": (
+            "One day of sales is too little to compare methods: {method} by rule.",
+            "{n} days of sales are too few to compare methods: {method} by rule.",
+        ),
+        "nothing_usable": ("No method could be used: {method} by rule.",),
+    },
+    "es": {
+        "short_history": (
+            "Historia corta: un día. La previsión mejora con cada semana.",
+            "Historia corta: {n} días. La previsión mejora con cada semana.",
+        ),
+        "huge_days": ("Los días por encima de {limit} se han recortado: comprueba que no haya ventas mal tecleadas.",),
+        "no_such_candidate": ("No hay ningún método llamado {name!r}; se ha dejado fuera.",),
+        "no_such_country": ("No se conoce {country!r}: la previsión se ha hecho sin festivos.",),
+        "candidate_failed": ("El método «{method}» falló y no participó.",),
+        "unreadable_calendar": (
+            "Una fila del calendario no se entiende y se ha dejado fuera.",
+            "{n} filas del calendario no se entienden y se han dejado fuera.",
+        ),
+        "chosen_floor": (
+            "Repetir la semana anterior acertó más que la mezcla al probarlo ({metric} {floor} frente a {blend}).",
+        ),
+        "chosen_only": ("«{method}» es el único método que se pudo probar en las últimas semanas ({metric} {error}).",),
+        "chosen_single": (
+            "«{method}» es el que menos falló de {n} métodos en las últimas semanas ({metric} {error}).",
+        ),
+        "chosen_blend": ("Mezcla según el acierto, de {n} métodos probados en las últimas semanas: {shares}.",),
+        "too_short_to_compare": (
+            "Un día de ventas no basta para comparar métodos: se usa «{method}».",
+            "{n} días de ventas no bastan para comparar métodos: se usa «{method}».",
+        ),
+        "nothing_usable": ("Ningún método se pudo usar: se usa «{method}».",),
+    },
+}
+
+
+@dataclass(frozen=True)
+class Note:
+    """A code of `WORDS` and the values of its sentence; ``n`` is a count, ``shares`` holds pairs of name and weight."""
+
+    code: str
+    values: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        return self.say("en")
+
+    def say(self, language: str, method_name: Callable[[str], str] = str) -> str:
+        """The sentence; ``method_name`` gives a candidate's name as the reader knows it."""
+        values = dict(self.values)
+        if "method" in values:
+            values["method"] = method_name(values["method"])
+        if "shares" in values:
+            values["shares"] = ", ".join(f"{name} {share:.0%}" for name, share in values["shares"])
+        forms = WORDS[language][self.code]
+        return forms[0 if values.get("n") == 1 else -1].format(**values)
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-safe; ``text`` is the English sentence, for readers that do not know the codes."""
+        return {"code": self.code, "values": dict(self.values), "text": str(self)}
+
+
+def note(code: str, **values: Any) -> Note:
+    """A note with JSON-safe values."""
+    return Note(code, values)
+
+
+def say_stored(stored: Mapping[str, Any], language: str, method_name: Callable[[str], str] = str) -> str:
+    """The sentence of a note that `Note.as_dict` wrote; its English where a newer version wrote a code unknown here."""
+    if stored["code"] not in WORDS[language]:
+        return str(stored["text"])
+    return Note(stored["code"], stored["values"]).say(language, method_name)
