@@ -154,7 +154,8 @@ class LedgerWork:
     def failed_candidates(self, tenants: list[str]) -> dict[str, list[str]]:
         """What the reports of these tenants say about candidates that failed: a forecast without them is another."""
         query = """
-            select i.tenant_id::text, s ->> 'reason' from ml_run_item as i, jsonb_array_elements(i.report -> 'scores') as s
+            select i.tenant_id::text, s ->> 'reason'
+            from ml_run_item as i, jsonb_array_elements(i.report -> 'scores') as s
             where i.run_id = %s and i.tenant_id = any (%s::uuid[]) and s ->> 'status' = 'failed'
         """
         found: dict[str, list[str]] = {}
