@@ -113,7 +113,7 @@ def _how_workers_behave() -> dict[str, Any]:
         "worker_prefetch_multiplier": 1,  # more, and messages wait behind a long fit while another worker is idle
         "worker_max_tasks_per_child": 50,  # native libraries leak a little
         "worker_max_memory_per_child": 1_500_000,  # KiB; looked at after a task, so a limit of the system stays needed
-        # SIGTERM (as SIGQUIT, see REMAP_SIGTERM) lets tasks end for a minute, then gives their messages back.
+        # SIGQUIT lets tasks end for a minute, then gives their messages back; SIGTERM waits for them (see decision 15).
         "worker_soft_shutdown_timeout": 60,
         "worker_enable_soft_shutdown_on_idle": True,  # without: what an idle worker had just fetched is lost
         # True kills whatever is being computed when Redis goes away, and two such kills park a tenant for nothing: its
