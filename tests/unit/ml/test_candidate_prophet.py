@@ -107,6 +107,25 @@ def test_a_failing_optimiser_is_a_candidate_that_failed(monkeypatch):
     assert "123456" not in str(failure.value)
 
 
+@pytest.mark.parametrize("n_days", [80, 300])
+def test_an_optimiser_that_is_killed_once_changes_no_number(monkeypatch, n_days):
+    series = DailySeries(START, shop(n_days))
+    undisturbed = Prophet("additive").fit(series, Calendar()).predict(28)
+    optimise, calls = cmdstanpy.CmdStanModel.optimize, []
+
+    def killed_at_first(*args, **kwargs):
+        calls.append(kwargs["algorithm"])
+        if len(calls) == 1:
+            raise RuntimeError("Error during optimization! Command died with <Signals.SIGKILL: 9>.")
+        return optimise(*args, **kwargs)
+
+    monkeypatch.setattr(cmdstanpy.CmdStanModel, "optimize", killed_at_first)
+    disturbed = Prophet("additive").fit(series, Calendar()).predict(28)
+
+    assert len(calls) == 2
+    assert disturbed.tobytes() == undisturbed.tobytes()
+
+
 def test_nothing_stays_in_the_temporary_folder_after_a_fit():
     folder = Path(cmdstanpy._TMPDIR)  # of this process alone
     Prophet().fit(DailySeries(START, shop(100)), Calendar())

@@ -112,22 +112,26 @@ class Prophet(Candidate):
 
         library = _library()
         frame = pd.DataFrame({"ds": series.dates.astype("datetime64[ns]"), "y": known, **regressors})
-        try:
-            # A folder of its own: the optimiser's files would otherwise stay until the process ends.
-            with quiet(), TemporaryDirectory() as folder:
-                model = library.Prophet(
-                    yearly_seasonality=YEARLY_ORDER if yearly else False,
-                    weekly_seasonality=WEEKLY_ORDER,
-                    daily_seasonality=False,
-                    seasonality_mode=self.mode,
-                    uncertainty_samples=0,
-                )
-                for name in regressors:
-                    model.add_regressor(name, standardize=False)
-                model.fit(frame, seed=SEED, output_dir=folder)
-        except (RuntimeError, ValueError, OSError) as error:
-            raise CandidateFailed(f"{self.name} could not be fitted ({type(error).__name__}).") from error
-        return model
+        # The optimiser is a process of its own, which may be killed. Prophet would take that for a failed search and go
+        # on with another algorithm, to other numbers: so the first try has none, and the second is as Prophet does it.
+        for other_algorithm in (False, True):
+            try:
+                # A folder of its own: the optimiser's files would otherwise stay until the process ends.
+                with quiet(), TemporaryDirectory() as folder:
+                    model = library.Prophet(
+                        yearly_seasonality=YEARLY_ORDER if yearly else False,
+                        weekly_seasonality=WEEKLY_ORDER,
+                        daily_seasonality=False,
+                        seasonality_mode=self.mode,
+                        uncertainty_samples=0,
+                    )
+                    model.stan_backend.set_options(newton_fallback=other_algorithm)
+                    for name in regressors:
+                        model.add_regressor(name, standardize=False)
+                    return model.fit(frame, seed=SEED, output_dir=folder)
+            except (RuntimeError, ValueError, OSError) as error:
+                failure = error
+        raise CandidateFailed(f"{self.name} could not be fitted ({type(failure).__name__}).") from failure
 
     def anchor(self, series: DailySeries, calendar: Calendar) -> None:
         """Lift the trend by the median residual of the last 28 days."""
