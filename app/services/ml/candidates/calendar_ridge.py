@@ -13,8 +13,8 @@ from app.services.ml.candidates.robust import RobustRidge
 from app.services.ml.series import SEASON, DailySeries, FloatArray
 
 PENALTY = 50.0  # rows
-REWEIGHTINGS = 1
-HALF_LIFE_DAYS = 365.0  # a day counts half as much as one a year later
+REWEIGHTINGS = 2
+HALF_LIFE_DAYS = 730.0  # a day counts half as much as one two years later
 FARTHEST = 8.0  # weekly differences: a target or feature farther out counts as this far
 YEARLY_ORDER = 5
 MONTH_SPANS = ((0, 1), (0, 3), (3, 7), (13, 17))  # days of the month, from 0: the first, the first days, paydays
@@ -45,7 +45,7 @@ class CalendarRidge(DirectCandidate):
         rows = Table(series, calendar).training()
         target = np.clip((rows.target - _month(rows)) / rows.spread, -FARTHEST, FARTHEST)
         weights = 0.5 ** ((len(series) - rows.days) / HALF_LIFE_DAYS)
-        self._regression = RobustRidge.fit(design(rows), target, PENALTY, REWEIGHTINGS, weights)
+        self._regression = RobustRidge.fit(design(rows), target, np.full(N_COLUMNS, PENALTY), REWEIGHTINGS, weights)
 
     def _sales(self, rows: Rows) -> FloatArray:
         if self._regression is None:

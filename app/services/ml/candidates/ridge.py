@@ -12,7 +12,8 @@ from app.services.ml.candidates.direct_rows import STEPS, Rows, Table
 from app.services.ml.candidates.robust import RobustRidge
 from app.services.ml.series import SEASON, DailySeries, FloatArray
 
-PENALTY = 300.0  # rows
+PENALTY = 300.0  # rows; recent days say much the same, and only a strong penalty shares the weight among them
+PENALTY_OF_KNOWN_DAYS = 30.0  # rows; a holiday comes a few times a year, and nothing else can explain it
 REWEIGHTINGS = 3
 FARTHEST = 8.0  # weekly differences: a target or feature farther out counts as this far
 YEARLY_ORDER = 2
@@ -26,11 +27,16 @@ DISTANCES = (
 )
 PLAIN = (
     *("level_7", "level_14", "level_56", "level_91", "level_364", "zeros_28", "zeros_364"),
-    *("year_357", "year_364", "year_371", "year_mean_3", "year_mean_14", "season", "holiday_effect"),
-    *("regional_holiday", "holiday", "holiday_eve", "holiday_morrow", "promotion", "event", "recent_holidays"),
+    *("year_357", "year_364", "year_371", "year_mean_3", "year_mean_14", "season"),
+)
+KNOWN_DAYS = (
+    *("holiday_effect", "holiday", "holiday_eve", "holiday_morrow", "regional_holiday", "recent_holidays"),
+    *("promotion", "event"),
 )
 N_OTHERS = 8
-N_COLUMNS = len(DISTANCES) + len(PLAIN) + SEASON + 2 * YEARLY_ORDER + N_OTHERS
+N_COLUMNS = len(KNOWN_DAYS) + len(DISTANCES) + len(PLAIN) + SEASON + 2 * YEARLY_ORDER + N_OTHERS
+PENALTIES = np.full(N_COLUMNS, PENALTY)
+PENALTIES[: len(KNOWN_DAYS)] = PENALTY_OF_KNOWN_DAYS
 
 
 class Ridge(DirectCandidate):
@@ -50,7 +56,7 @@ class Ridge(DirectCandidate):
 
     def _estimate(self, series: DailySeries, calendar: Calendar) -> None:
         rows = Table(series, calendar).training()
-        self._regression = RobustRidge.fit(design(rows), distance_to_weeks(rows, FARTHEST), PENALTY, REWEIGHTINGS)
+        self._regression = RobustRidge.fit(design(rows), distance_to_weeks(rows, FARTHEST), PENALTIES, REWEIGHTINGS)
 
     def _sales(self, rows: Rows) -> FloatArray:
         if self._regression is None:
@@ -68,7 +74,7 @@ class Ridge(DirectCandidate):
 def design(rows: Rows) -> FloatArray:
     """Columns of the regression, shape (n_rows, N_COLUMNS); what is not known counts as usual, 0."""
     distances = [(rows.column(name) - rows.base) / rows.spread for name in DISTANCES]
-    plain = [rows.column(name) for name in PLAIN]
+    known_days, plain = ([rows.column(name) for name in names] for names in (KNOWN_DAYS, PLAIN))
     step = rows.column("step") / STEPS
     others = [
         rows.column("deviation") / rows.spread,
@@ -82,5 +88,5 @@ def design(rows: Rows) -> FloatArray:
     ]
     weekdays = one_hot(rows.column("weekday"), SEASON)
     waves = yearly_waves(rows.column("day_of_year"), YEARLY_ORDER)
-    columns = np.column_stack([*distances, *plain, *others, weekdays, waves])
+    columns = np.column_stack([*known_days, *distances, *plain, *others, weekdays, waves])
     return np.asarray(np.clip(np.nan_to_num(columns), -FARTHEST, FARTHEST))

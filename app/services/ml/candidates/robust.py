@@ -21,7 +21,12 @@ class RobustRidge:
 
     @classmethod
     def fit(
-        cls, rows: FloatArray, target: FloatArray, penalty: float, reweightings: int, weights: FloatArray | None = None
+        cls,
+        rows: FloatArray,
+        target: FloatArray,
+        penalties: FloatArray,
+        reweightings: int,
+        weights: FloatArray | None = None,
     ) -> "RobustRidge":
         """The fit that comes near to the smallest weighted absolute error, by iteratively reweighted least squares.
 
@@ -29,7 +34,7 @@ class RobustRidge:
         ----------
         rows : shape (n_rows, k), finite; columns are standardised, so that the penalty treats them alike
         target : shape (n_rows,), of order one
-        penalty : on the squared coefficients of standardised columns, in rows, > 0; the intercept is free
+        penalties : shape (k,), on the squared coefficients of standardised columns, in rows, > 0; the intercept is free
         reweightings : rounds after the first, each with weights 1 / |residual|
         weights : shape (n_rows,), >= 0; None counts all rows alike
 
@@ -44,7 +49,7 @@ class RobustRidge:
         slopes, level = np.zeros(int(varies.sum())), float(np.median(target))
         importance = prior
         for _ in range(reweightings + 1):
-            slopes, level = _weighted_ridge(standard, target, importance, penalty)
+            slopes, level = _weighted_ridge(standard, target, importance, penalties[varies])
             importance = prior / np.maximum(np.abs(target - level - standard @ slopes), SMALLEST_RESIDUAL)
             importance *= target.size / importance.sum()
         coefficients = np.zeros(rows.shape[1])
@@ -69,12 +74,12 @@ class RobustRidge:
 
 
 def _weighted_ridge(
-    rows: FloatArray, target: FloatArray, weights: FloatArray, penalty: float
+    rows: FloatArray, target: FloatArray, weights: FloatArray, penalties: FloatArray
 ) -> tuple[FloatArray, float]:
-    """Slopes, shape (k,), and intercept; the normal equations are positive definite for a penalty above zero."""
+    """Slopes, shape (k,), and intercept; the normal equations are positive definite for penalties above zero."""
     total = weights.sum()
     middle, level = weights @ rows / total, float(weights @ target / total)
     centred = rows - middle
     weighted = centred * weights[:, None]
-    slopes = np.linalg.solve(weighted.T @ centred + penalty * np.eye(rows.shape[1]), weighted.T @ (target - level))
+    slopes = np.linalg.solve(weighted.T @ centred + np.diag(penalties), weighted.T @ (target - level))
     return slopes, level - float(middle @ slopes)
