@@ -1,6 +1,8 @@
 """Boosted trees as the candidates use them: one thread, one seed, bytes as their only state."""
 
+import json
 from collections.abc import Mapping
+from functools import cached_property
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -13,15 +15,26 @@ from app.services.ml.series import FloatArray
 if TYPE_CHECKING:
     import xgboost
 
+# What XGBoost keeps of each node for further training; without it a state is less than half as large.
+TRAINING_STATISTICS = ("base_weights", "loss_changes", "sum_hessian")
 SHARED = {"tree_method": "hist", "lambda": 2.0, "subsample": 0.8, "seed": 20240101, "nthread": 1, "verbosity": 0}
 
 
 class Trees:
     """A fitted ensemble (Chen & Guestrin, 2016, *XGBoost*, KDD)."""
 
-    def __init__(self, booster: "xgboost.Booster", model: bytes) -> None:
+    def __init__(self, booster: "xgboost.Booster") -> None:
         self._booster = booster
-        self.model = model
+
+    @cached_property
+    def model(self) -> bytes:
+        """The trees in XGBoost's binary JSON, without what only further training needs."""
+        model = json.loads(bytes(self._booster.save_raw("json")))
+        for tree in model["learner"]["gradient_booster"]["model"]["trees"]:
+            tree.update({name: [0.0] * len(tree[name]) for name in TRAINING_STATISTICS})
+        slim = type(self._booster)({"nthread": 1})
+        slim.load_model(bytearray(json.dumps(model).encode()))
+        return bytes(slim.save_raw("ubj"))
 
     @classmethod
     def fit(
@@ -39,7 +52,7 @@ class Trees:
             booster = xgb.train(SHARED | dict(parameters), data, num_boost_round=n_trees)
         except xgb.core.XGBoostError as error:
             raise CandidateFailed(f"{name} could not be fitted: {str(error).splitlines()[0]}") from error
-        return cls(booster, bytes(booster.save_raw("ubj")))
+        return cls(booster)
 
     @classmethod
     def restore(cls, state: State, name: str) -> "Trees":
@@ -55,7 +68,9 @@ class Trees:
         except xgb.core.XGBoostError as error:
             message = str(error).splitlines()[0]
             raise ValueError(message) from error
-        return cls(booster, model)
+        restored = cls(booster)
+        restored.model = model
+        return restored
 
     def predict(self, rows: FloatArray) -> FloatArray:
         """Predictions of ``rows``, shape (n_rows,)."""
