@@ -17,7 +17,7 @@ from app.tenancy import TenantId, parse_tenant_id
 CandidateNames = Annotated[tuple[str, ...], NoDecode]
 # Names that `ML_MODEL_CANDIDATES` takes for several candidates, each list simplest first.
 CLASSIC = ("naive", "snaive", "weekday_mean", "sarimax", "prophet", "xgboost")
-FAST = ("snaive", "weekday_mean", "calendar_ridge", "ridge", "xgboost", "recursive", "levels")
+FAST = ("snaive", "weekday_mean", "calendar_ridge", "ridge", "recursive", "levels")
 FULL = (
     *("naive", "snaive", "weekday_mean", "calendar_ridge", "ridge"),
     *("sarimax", "prophet", "xgboost", "recursive", "levels"),

@@ -13,14 +13,14 @@ from app.services.ml.candidates.direct_rows import Rows, Table
 from app.services.ml.candidates.trees import Trees, library
 from app.services.ml.series import SEASON, DailySeries, FloatArray
 
-N_TREES = 100
+N_TREES = 60
 PARAMETERS = {
     "objective": "reg:absoluteerror",
     "grow_policy": "lossguide",
     "max_depth": 0,
     "max_leaves": 15,
     "min_child_weight": 10,
-    "eta": 0.08,
+    "eta": 0.12,
     "colsample_bytree": 0.4,
     "max_bin": 63,
 }
