@@ -3,7 +3,8 @@
 Unknown environment variables are ignored. Every field has a test that changing it changes a result.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -15,6 +16,14 @@ from app.errors import ConfigError, InvalidTenantId
 from app.tenancy import TenantId, parse_tenant_id
 
 CandidateNames = Annotated[tuple[str, ...], NoDecode]
+# Names that `ML_MODEL_CANDIDATES` takes for several candidates, each list simplest first.
+CLASSIC = ("naive", "snaive", "weekday_mean", "sarimax", "prophet", "xgboost")
+FAST = ("snaive", "weekday_mean", "calendar_ridge", "ridge", "recursive", "levels")
+FULL = (
+    *("naive", "snaive", "weekday_mean", "calendar_ridge", "ridge"),
+    *("sarimax", "prophet", "xgboost", "recursive", "levels"),
+)
+PRESETS: Mapping[str, tuple[str, ...]] = MappingProxyType({"classic": CLASSIC, "fast": FAST, "full": FULL})
 # Orders are bounded so that the state space of a SARIMAX, whose dimension decides its cost, stays small.
 SarimaxOrder = tuple[
     Annotated[int, Field(ge=0, le=3)], Annotated[int, Field(ge=0, le=2)], Annotated[int, Field(ge=0, le=3)]
@@ -33,7 +42,7 @@ class ForecastFields(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    model_candidates: CandidateNames = ("naive", "snaive", "weekday_mean", "sarimax", "prophet", "xgboost")
+    model_candidates: CandidateNames = FULL
     select_best: bool = False
     cv_primary_metric: Literal["mae", "rmse", "wape", "mase", "rmsse", "smape"] = "mae"
     horizon_days: int = Field(28, ge=1, le=365)
@@ -65,11 +74,13 @@ class ForecastFields(BaseModel):
     @field_validator("model_candidates")
     @classmethod
     def _candidates_are_distinct(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Presets are replaced by their candidates; one that is named beside its preset counts once."""
         if not names:
             raise ValueError("at least one candidate is needed, for instance naive")
         if len(set(names)) != len(names):
             raise ValueError("a candidate is named twice")
-        return names
+        expanded = (member for name in names for member in PRESETS.get(name, (name,)))
+        return tuple(dict.fromkeys(expanded))
 
     @field_validator("sarimax_seasonal")
     @classmethod
@@ -139,7 +150,7 @@ def require_known_candidates(settings: MLSettings, known: tuple[str, ...]) -> No
     if unknown:
         raise ConfigError(
             f"ML_MODEL_CANDIDATES cannot name {', '.join(map(repr, unknown))}: no such candidate.",
-            next_step=f"Choose among {', '.join(known)}.",
+            next_step=f"Choose among {', '.join(known)}, or a preset: {', '.join(PRESETS)}.",
         )
 
 

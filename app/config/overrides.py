@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from app.config.ml_settings import ForecastFields, MLSettings
+from app.config.ml_settings import FULL, PRESETS, ForecastFields, MLSettings
 
 MAX_BYTES = 16_000
 MAX_DEPTH = 4
@@ -47,14 +47,14 @@ def apply_overrides(
     Parameters
     ----------
     raw : a decoded JSON object; names are field names (`horizon_days`) or variables (`ML_HORIZON_DAYS`); None is empty
-    known_candidates : names that `model_candidates` may hold; None takes the defaults of `MLSettings`
+    known_candidates : names that `model_candidates` may hold, beside presets of them; None takes the preset `full`
     """
     if raw is None:
         return settings, []
     problem = _oversize(raw)
     if problem or not isinstance(raw, dict):
         return settings, [Refusal("*", f"a {type(raw).__name__}", problem or "overrides must be a JSON object")]
-    known = MLSettings.model_fields["model_candidates"].default if known_candidates is None else known_candidates
+    known = FULL if known_candidates is None else known_candidates
     good: dict[str, Any] = {}
     refused: list[Refusal] = []
     for name, value in sorted(raw.items(), key=lambda item: str(item[0])):
@@ -79,7 +79,7 @@ def _judge(field: str, value: object, known: Collection[str], good: dict[str, An
         return _reason(error)
     unknown = [name for name in parsed if name not in known] if field == "model_candidates" else []
     if unknown:
-        return f"no such candidate: {_show(unknown[0])}; there are {', '.join(known)}"
+        return f"no such candidate: {_show(unknown[0])}; there are {', '.join((*known, *PRESETS))}"
     good[field] = parsed
     return ""
 

@@ -25,7 +25,11 @@ from app.workers import metrics  # noqa: F401 - connects its signals: every task
 # Imported in the parent: 65 to 126 MB per child instead of 197. Nothing is ever fitted there: a child of a process that
 # has fitted XGBoost hangs.
 PRELOADED = ("app.services.ml.pipeline", "statsmodels.tsa.seasonal")
-LIBRARIES = {"sarimax": "statsmodels.tsa.statespace.sarimax", "xgboost": "xgboost", "prophet": "prophet"}
+LIBRARIES = {
+    "sarimax": "statsmodels.tsa.statespace.sarimax",
+    "prophet": "prophet",
+    **dict.fromkeys(("xgboost", "recursive", "levels"), "xgboost"),
+}
 ML_QUEUE = "ml_processing"
 
 _log = structlog.get_logger()
@@ -82,7 +86,7 @@ def _import_before_the_fork(sender: Any = None, **_: Any) -> None:
 def preloaded(ml_settings: MLSettings) -> tuple[str, ...]:
     """The modules that forecasting with these settings needs; what a tenant's override adds, its child imports."""
     wanted = (LIBRARIES[name] for name in ml_settings.model_candidates if name in LIBRARIES)
-    return PRELOADED + tuple(wanted)
+    return (*PRELOADED, *dict.fromkeys(wanted))
 
 
 @worker_process_init.connect

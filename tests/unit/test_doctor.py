@@ -108,11 +108,22 @@ def test_a_candidate_without_its_library_is_a_warning_with_the_package_to_instal
 
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "prophet" else object())
 
-    found = check_candidates(MLSettings())
+    found = check_candidates(MLSettings(model_candidates=("full",)))
 
     assert found.status == "warn"
     assert found.detail.startswith("prophet cannot take part")
     assert check_candidates(MLSettings(model_candidates=("naive", "xgboost"))).status == "ok"
+
+
+def test_a_library_that_several_candidates_need_is_named_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib.util
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "xgboost" else object())
+
+    found = check_candidates(MLSettings())
+
+    assert found.detail.startswith("recursive, levels cannot take part")
+    assert found.next_step.count("xgboost-cpu") == 1
 
 
 def test_this_machine_knows_its_time_zones() -> None:

@@ -3,7 +3,7 @@ from uuid import UUID
 import pytest
 
 import app.config.ml_settings as module
-from app.config.ml_settings import MLSettings, require_known_candidates
+from app.config.ml_settings import PRESETS, MLSettings, require_known_candidates
 from app.config.settings import Settings
 from app.errors import ConfigError
 from app.services.ml.candidates import candidate_names
@@ -164,3 +164,35 @@ def test_an_unknown_candidate_of_the_operator_is_refused_by_name():
 def test_the_default_candidates_all_exist():
     assert set(candidate_names()) >= {"naive", "snaive", "weekday_mean"}
     require_known_candidates(MLSettings(), candidate_names())
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("classic", ("naive", "snaive", "weekday_mean", "sarimax", "prophet", "xgboost")),
+        ("full", candidate_names()),
+        ("fast,prophet", (*PRESETS["fast"], "prophet")),
+        ("ridge, fast", ("ridge", *(name for name in PRESETS["fast"] if name != "ridge"))),
+    ],
+)
+def test_a_preset_stands_for_its_candidates(given, expected, monkeypatch):
+    monkeypatch.setenv("ML_MODEL_CANDIDATES", given)
+
+    assert MLSettings().model_candidates == expected
+
+
+def test_full_is_classic_and_fast_together_and_all_are_in_the_registrys_order():
+    assert set(PRESETS["full"]) == {*PRESETS["classic"], *PRESETS["fast"]} == set(candidate_names())
+    for names in PRESETS.values():
+        assert list(names) == [name for name in candidate_names() if name in names]
+
+
+def test_no_candidate_has_the_name_of_a_preset():
+    assert not set(candidate_names()) & set(PRESETS)
+
+
+def test_the_message_about_an_unknown_candidate_names_the_presets():
+    with pytest.raises(ConfigError) as caught:
+        require_known_candidates(MLSettings(model_candidates=("oracle",)), candidate_names())
+
+    assert "classic, fast, full" in caught.value.next_step

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from app.config.ml_settings import MLSettings
+from app.config.ml_settings import PRESETS, MLSettings
 from app.config.overrides import MAX_BYTES, Refusal, apply_overrides, run_cost
 
 BASE = MLSettings.model_construct()
@@ -179,3 +179,10 @@ def _hostile_value(rng: random.Random, depth: int = 0) -> Any:
     if rng.random() < 0.5:
         return rng.randint(-5, 4000)
     return rng.choice(_ATOMS)
+
+
+@pytest.mark.parametrize("given", ["classic", ["classic"]])
+def test_a_tenant_may_name_a_preset(given):
+    settings, refused = apply_overrides(BASE, {"model_candidates": given})
+
+    assert (settings.model_candidates, refused) == (PRESETS["classic"], [])

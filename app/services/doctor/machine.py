@@ -18,6 +18,8 @@ LIBRARY_OF_CANDIDATE = {
     "sarimax": ("statsmodels", "statsmodels"),
     "prophet": ("prophet", "prophet"),
     "xgboost": ("xgboost", "xgboost-cpu"),
+    "recursive": ("xgboost", "xgboost-cpu"),
+    "levels": ("xgboost", "xgboost-cpu"),
 }
 OLDEST_JOBLIB = (1, 6)  # older: an object array passes the allow-listed reader of model artefacts
 PROBED_ZONES = ("America/Santiago", "Asia/Kolkata", "Australia/Lord_Howe")
@@ -44,7 +46,7 @@ def check_candidates(settings: MLSettings) -> Check:
         present = {name: _version(LIBRARY_OF_CANDIDATE[name][1]) for name in ("prophet", "xgboost")}
         versions = ", ".join(f"{name} {value}" for name, value in present.items() if value)
         return Check("candidates", "ok", f"{', '.join(settings.model_candidates)} ({versions})")
-    packages = " ".join(LIBRARY_OF_CANDIDATE[name][1] for name in absent)
+    packages = " ".join(dict.fromkeys(LIBRARY_OF_CANDIDATE[name][1] for name in absent))
     return Check(
         "candidates",
         "warn",

@@ -1,7 +1,7 @@
 """Rolling-origin cross-validation: every candidate forecasts the same past days, knowing only what was known then."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -17,7 +17,11 @@ from app.services.ml.series import SEASON, DailySeries, FloatArray
 
 FOLD_SHARE = 0.6  # of the history at most goes into folds; the rest is there to learn from
 MIN_TRAIN_DAYS = 2 * SEASON  # below it only a flat line can be learned, and comparing would choose it
+RACE_RATIO = 1.3  # of the smallest error on the first fold: an expensive candidate that is farther off stops there
 MAX_RATIO = 10.0  # a forecast this many times above the largest day ever seen is nonsense
+
+Status = Literal["scored", "failed", "left_out"]
+NO_FORECASTS: FloatArray = np.empty((0, 0))
 
 # Turns a candidate's raw forecast from the end of ``series`` into what would be published (floor, closed days).
 Adjust = Callable[[FloatArray, DailySeries], FloatArray]
@@ -36,9 +40,9 @@ class CandidateRun:
     """One candidate over all folds: its forecasts, shape (n_folds, horizon), or why there are none."""
 
     name: str
-    status: Literal["scored", "failed", "left_out"]
+    status: Status
     reason: str = ""
-    forecasts: FloatArray = field(default_factory=lambda: np.empty((0, 0)))
+    forecasts: FloatArray = field(default_factory=lambda: NO_FORECASTS)
     seconds: float = 0.0
 
 
@@ -125,7 +129,8 @@ def cross_validate(
     """Forecast every fold with every candidate.
 
     Parameters are estimated once, at the earliest cut-off, and carried over the later ones by `observe`: no fold ever
-    sees a parameter that has seen its days, and a candidate costs one estimation, not one per fold.
+    sees a parameter that has seen its days, and a candidate costs one estimation, not one per fold. An expensive
+    candidate goes on after the first fold only when its error there is at most 1.3 times the smallest.
 
     Parameters
     ----------
@@ -141,8 +146,10 @@ def cross_validate(
     folds = rolling_origins(len(series), settings.horizon_days, settings.cv_folds)
     actual = np.array([series.y[fold.cutoff : fold.cutoff + fold.horizon] for fold in folds])
     trial = _Trial(series, calendar, folds, settings, adjust)
-    runs = tuple(_run(candidate, trial) for candidate in candidates)
-    return CrossValidation(series, folds, actual, runs)
+    runs: dict[str, CandidateRun] = {}
+    for candidate in sorted(candidates, key=lambda candidate: candidate.expensive):  # the others set the mark
+        runs[candidate.name] = _run(candidate, trial, _mark(runs.values(), trial))
+    return CrossValidation(series, folds, actual, tuple(runs[candidate.name] for candidate in candidates))
 
 
 @contextmanager
@@ -187,8 +194,21 @@ class _Trial:
     settings: MLSettings
     adjust: Adjust
 
+    def first_error(self, forecast: FloatArray) -> float:
+        """`ML_CV_PRIMARY_METRIC` of a forecast of the first fold; nan where it is undefined."""
+        fold = self.folds[0]
+        known, until = fold.cutoff, fold.cutoff + fold.horizon
+        return METRICS[self.settings.cv_primary_metric](self.series.y[known:until], forecast, self.series.y[:known])
 
-def _run(candidate: type[Forecaster], trial: _Trial) -> CandidateRun:
+
+def _mark(runs: Iterable[CandidateRun], trial: _Trial) -> float:
+    """The smallest defined error on the first fold so far; inf when there is none, or no later fold to save."""
+    scored = (run for run in runs if run.status == "scored")
+    errors = [trial.first_error(run.forecasts[0]) for run in scored] if len(trial.folds) > 1 else []
+    return min((error for error in errors if np.isfinite(error)), default=float("inf"))
+
+
+def _run(candidate: type[Forecaster], trial: _Trial, mark: float) -> CandidateRun:
     name = candidate.name
     if not trial.folds:
         return CandidateRun(name, "left_out", "The history is too short to compare candidates.")
@@ -197,13 +217,28 @@ def _run(candidate: type[Forecaster], trial: _Trial) -> CandidateRun:
         reason = f"{name} needs {candidate.min_history} days before the first comparison; there are {known}."
         return CandidateRun(name, "left_out", reason)
     started = time.perf_counter()
+    forecasts, status, reason = _outcome(candidate, trial, mark)
+    return CandidateRun(name, status, reason, forecasts, time.perf_counter() - started)
+
+
+def _outcome(candidate: type[Forecaster], trial: _Trial, mark: float) -> tuple[FloatArray, Status, str]:
+    """Forecasts of all folds, or why there are none."""
+    forecasts: list[FloatArray] = []
     try:
-        forecasts = np.array(list(_forecasts(candidate, trial)))
+        for forecast in _forecasts(candidate, trial):
+            forecasts.append(forecast)
+            if candidate.expensive and len(forecasts) == 1 and trial.first_error(forecast) > RACE_RATIO * mark:
+                return NO_FORECASTS, "left_out", f"{candidate.name} was stopped: {_behind(trial, forecast, mark)}"
     except CandidateUnavailable as error:
-        return CandidateRun(name, "left_out", error.message, seconds=time.perf_counter() - started)
+        return NO_FORECASTS, "left_out", error.message
     except CandidateFailed as error:
-        return CandidateRun(name, "failed", error.message, seconds=time.perf_counter() - started)
-    return CandidateRun(name, "scored", "", forecasts, time.perf_counter() - started)
+        return NO_FORECASTS, "failed", error.message
+    return np.array(forecasts), "scored", ""
+
+
+def _behind(trial: _Trial, forecast: FloatArray, mark: float) -> str:
+    metric = trial.settings.cv_primary_metric.upper()
+    return f"{metric} {trial.first_error(forecast):.4g} on the first past period, the best reached {mark:.4g}."
 
 
 def _forecasts(candidate: type[Forecaster], trial: _Trial) -> Iterator[FloatArray]:

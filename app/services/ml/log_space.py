@@ -27,6 +27,7 @@ def in_log_space(candidate: type[Forecaster]) -> type[Forecaster]:
     class LogSpace:
         name: ClassVar[str] = candidate.name
         min_history: ClassVar[int] = candidate.min_history
+        expensive: ClassVar[bool] = candidate.expensive
 
         def __init__(self, inner: Forecaster) -> None:
             self._inner = inner

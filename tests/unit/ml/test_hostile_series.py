@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.config.ml_settings import MLSettings
+from app.config.ml_settings import PRESETS, MLSettings
 from app.errors import InvalidSeries
 from app.services.ml.calendar import Calendar, KnownDay
 from app.services.ml.intake import MAX_SALES, read_tenant_input
@@ -24,7 +24,7 @@ N_FULL = max(N_CHEAP // 10, 1)
 LONGEST = 3650  # days, as intake takes at most
 CHUNKS = max(10, N_CHEAP // 500)  # so that no single test runs into its timeout
 CHEAP = ("naive", "snaive", "weekday_mean")
-ALL = (*CHEAP, "sarimax", "prophet", "xgboost")
+ALL = PRESETS["full"]
 
 
 def answer_of(start: date, y: FloatArray, rng: np.random.Generator) -> dict[str, Any]:

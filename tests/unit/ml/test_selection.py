@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from app.services.ml.backtest import CandidateRun, CrossValidation, Fold
-from app.services.ml.selection import Selection, best_weights, blend_weights, select
-from app.services.ml.series import DailySeries
+from app.services.ml.selection import PRIORS, Selection, best_weights, select
+from app.services.ml.selection import blend_weights as weigh
+from app.services.ml.series import DailySeries, FloatArray
 from tests.factories import series_of, weekly_series
 
 HORIZON = 4
@@ -28,6 +29,10 @@ def validation_with(
     return CrossValidation(series, folds, actual, runs)
 
 
+def blend_weights(errors: FloatArray, priors: FloatArray | None = None) -> FloatArray:
+    return weigh(errors, np.ones(len(errors)) if priors is None else priors)
+
+
 def chosen_from(validation: CrossValidation, metric: str, *, best_only: bool = False) -> Selection:
     found = select(validation, metric, best_only=best_only)
     assert found is not None
@@ -41,6 +46,20 @@ def test_weights_are_the_fifth_power_of_inverse_errors():
     assert weights.sum() == pytest.approx(1)
 
 
+def test_a_prior_multiplies_the_weight_that_errors_give():
+    weights = blend_weights(np.array([[1.0, 1.0], [1.1, 1.0]]), np.array([0.2, 1.0]))
+
+    assert weights[0] / weights[1] == pytest.approx(0.2 * 1.05**5)
+
+
+def test_a_simple_method_counts_less_than_another_of_the_same_error():
+    offsets = {"weekday_mean": [1.1, 1.0, 1.2], "a": [-1.0, -1.2, -1.1]}
+
+    weights = chosen_from(validation_with(offsets), "mae").weights
+
+    assert weights["weekday_mean"] / weights["a"] == pytest.approx(PRIORS["weekday_mean"])
+
+
 def test_candidates_more_than_thirty_percent_worse_take_no_part():
     weights = blend_weights(np.array([[1.31], [1.0], [1.29]]))
 
@@ -52,7 +71,7 @@ def test_of_equal_candidates_only_the_simplest_counts():
     weights = blend_weights(np.array([[1.0, 2.0], [1.0, 2.0], [2.0, 1.0]]))
 
     np.testing.assert_allclose(weights, [0.5, 0, 0.5])
-    assert best_weights(np.array([[2.0], [1.0], [1.0]])).tolist() == [0, 1, 0]
+    assert best_weights(np.array([[2.0], [1.0], [1.0]]), np.array([1.0, 0.1, 9.0])).tolist() == [0, 1, 0]
 
 
 @pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])

@@ -6,7 +6,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-from app.config.ml_settings import MLSettings
+from app.config.ml_settings import PRESETS, MLSettings
 from app.services.ml.calendar import Calendar
 from app.services.ml.hashing import NOT_PART_OF_A_FORECAST, output_hash
 from app.services.ml.ml_engine import BusinessMLEngine
@@ -40,6 +40,16 @@ def _output(settings: MLSettings) -> str:
     growing[[-20, -40]] *= (2.5, 0.2)
     series = series_of(growing, date(2025, 1, 6))
     return output_hash(BusinessMLEngine(settings).forecast(series, Calendar()))
+
+
+@pytest.mark.parametrize("preset", ["classic", "fast", "full"])
+def test_a_preset_is_what_it_stands_for(preset, monkeypatch):
+    series = weekly_series(150, noise=0.2)
+    monkeypatch.setenv("ML_MODEL_CANDIDATES", preset)
+
+    result = BusinessMLEngine(MLSettings()).forecast(series, Calendar())
+
+    assert tuple(score.name for score in result.scores) == PRESETS[preset]
 
 
 @pytest.mark.parametrize("variable", list(CHANGES))

@@ -4,14 +4,29 @@ Importing this package imports numpy only; statsmodels, Prophet and XGBoost are 
 """
 
 from app.services.ml.candidates.base import Forecaster
+from app.services.ml.candidates.calendar_ridge import CalendarRidge
+from app.services.ml.candidates.levels import Levels
 from app.services.ml.candidates.naive import Naive
 from app.services.ml.candidates.prophet import Prophet
+from app.services.ml.candidates.recursive import Recursive
+from app.services.ml.candidates.ridge import Ridge
 from app.services.ml.candidates.sarimax import Sarimax
 from app.services.ml.candidates.snaive import SeasonalNaive
 from app.services.ml.candidates.weekday_mean import WeekdayMean
 from app.services.ml.candidates.xgboost import XGBoost
 
-CANDIDATES: tuple[type[Forecaster], ...] = (Naive, SeasonalNaive, WeekdayMean, Sarimax, Prophet, XGBoost)
+CANDIDATES: tuple[type[Forecaster], ...] = (
+    Naive,
+    SeasonalNaive,
+    WeekdayMean,
+    CalendarRidge,
+    Ridge,
+    Sarimax,
+    Prophet,
+    XGBoost,
+    Recursive,
+    Levels,
+)
 
 
 def candidate_names() -> tuple[str, ...]:

@@ -22,6 +22,7 @@ class Forecaster(Protocol):
 
     name: ClassVar[str]  # stable: stored with every model version
     min_history: ClassVar[int]  # days; the engine leaves the candidate out, with the reason, below it
+    expensive: ClassVar[bool]  # a tenth of a second or more; stopped after the first fold where it cannot win
     trained_through: date | None  # last day whose sales the parameters have seen; None before `fit`
 
     @classmethod

@@ -29,6 +29,7 @@ class Candidate:
 
     name: ClassVar[str]
     min_history: ClassVar[int]
+    expensive: ClassVar[bool] = False
 
     def __init__(self) -> None:
         self.trained_through: date | None = None

@@ -18,6 +18,10 @@ LAGS = np.array([1, 2, 7, 14, 21, 28, 364])
 MEANS = (7, 14, 28)
 DEEPEST = int(LAGS.max())
 FIRST_ROW = max(MEANS)  # the first day with all means
+CALENDAR_NAMES = (
+    *("weekday", "fortnight_day", "day_of_month", "days_to_month_end", "day_of_year", "regional_holiday"),
+    *("holiday", "holiday_eve", "holiday_morrow", "promotion", "event"),
+)
 N_LEVEL_FEATURES = LAGS.size + len(MEANS) + 2
 EFFECT_WEEKS = 4  # same weekdays that a holiday is compared with
 EFFECTS = 2  # last effects of a holiday that are averaged
@@ -66,7 +70,7 @@ def _phase_means(lagged: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 
 def calendar_features(calendar: Calendar, start: date, n_days: int) -> FloatArray:
-    """What is known ahead of every day, shape (n_days, 11)."""
+    """What is known ahead of every day, shape (n_days, 11), columns as in `CALENDAR_NAMES`."""
     days = np.datetime64(start) + np.arange(n_days)
     months = days.astype("datetime64[M]")
     ordinal = start.toordinal() + np.arange(n_days)

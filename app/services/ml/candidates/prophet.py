@@ -80,6 +80,7 @@ class Prophet(Candidate):
 
     name: ClassVar[str] = "prophet"
     min_history: ClassVar[int] = 4 * SEASON
+    expensive: ClassVar[bool] = True
 
     def __init__(self, mode: Literal["additive", "multiplicative"] = "additive") -> None:
         super().__init__()

@@ -38,6 +38,7 @@ class Sarimax(Candidate):
 
     name: ClassVar[str] = "sarimax"
     min_history: ClassVar[int] = 6 * SEASON
+    expensive: ClassVar[bool] = True
 
     def __init__(
         self, order: tuple[int, int, int] = (1, 1, 1), seasonal: tuple[int, int, int, int] = (1, 1, 1, SEASON)

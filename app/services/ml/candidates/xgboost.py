@@ -1,35 +1,20 @@
 """Gradient-boosted trees on lags, recent means and the calendar, forecast step by step."""
 
-from types import ModuleType
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from app.config.ml_settings import MLSettings
-from app.errors import CandidateFailed, CandidateUnavailable
+from app.errors import CandidateFailed
 from app.services.ml.calendar import Calendar
 from app.services.ml.candidates import lags
 from app.services.ml.candidates.base import State
 from app.services.ml.candidates.common import Candidate, telling_sales, without_closures
+from app.services.ml.candidates.trees import Trees, library
 from app.services.ml.series import BoolArray, DailySeries, FloatArray
 
-if TYPE_CHECKING:
-    import xgboost
-
 N_TREES = 120
-PARAMETERS = {
-    "objective": "reg:squarederror",
-    "max_depth": 3,
-    "eta": 0.08,
-    "subsample": 0.8,
-    "colsample_bytree": 0.8,
-    "lambda": 2.0,
-    "max_bin": 64,
-    "tree_method": "hist",
-    "seed": 20240101,
-    "nthread": 1,
-    "verbosity": 0,
-}
+PARAMETERS = {"objective": "reg:squarederror", "eta": 0.08, "colsample_bytree": 0.8, "max_bin": 64}
 
 
 class XGBoost(Candidate):
@@ -43,72 +28,75 @@ class XGBoost(Candidate):
     name: ClassVar[str] = "xgboost"
     min_history: ClassVar[int] = 56
 
+    depth: ClassVar[int] = 3
+
     def __init__(self) -> None:
         super().__init__()
-        self._model = b""
-        self._booster: xgboost.Booster | None = None
+        self._trees: Trees | None = None
 
     @classmethod
     def from_settings(cls, settings: MLSettings) -> Self:  # noqa: ARG003 - the contract's signature
-        _library()
+        library(cls.name)
         return cls()
 
+    def _to_units(self, sales: FloatArray, level: float) -> FloatArray:
+        """Sales as the trees see them, unitless, shape unchanged."""
+        return lags.to_roots(sales, level)
+
+    def _from_units(self, units: FloatArray, level: float) -> FloatArray:
+        """Back from `_to_units`."""
+        return lags.from_roots(units, level)
+
+    def _known_ahead(self, units: FloatArray, series: DailySeries, calendar: Calendar, horizon: int) -> FloatArray:
+        """Calendar features and holiday effects of the series and the ``horizon`` days after it."""
+        n_days = len(series) + horizon
+        effects = lags.holiday_effects(units, calendar.holiday_groups(series.start, n_days))
+        return np.column_stack([lags.calendar_features(calendar, series.start, n_days), effects])
+
     def _estimate(self, series: DailySeries, calendar: Calendar) -> None:
-        xgb = _library()
-        roots, rows = _roots_and_rows(series, calendar)
+        units, rows = self._units_and_rows(series, calendar)
         usable = _training_days(series, calendar)
-        try:
-            data = xgb.DMatrix(rows[usable].astype(np.float32), label=roots[usable].astype(np.float32), nthread=1)
-            booster = xgb.train(PARAMETERS, data, num_boost_round=N_TREES)
-        except xgb.core.XGBoostError as error:
-            raise CandidateFailed(f"{self.name} could not be fitted: {str(error).splitlines()[0]}") from error
-        self._booster, self._model = booster, bytes(booster.save_raw("ubj"))
+        parameters: dict[str, Any] = PARAMETERS | {"max_depth": self.depth}
+        self._trees = Trees.fit(rows[usable], units[usable], parameters, N_TREES, self.name)
 
     def _fitted_values(self, series: DailySeries, calendar: Calendar) -> FloatArray:
-        _, rows = _roots_and_rows(series, calendar)
-        fitted = lags.from_roots(self._trees(rows), lags.mean_level(series))
+        _, rows = self._units_and_rows(series, calendar)
+        fitted = self._from_units(self._grown().predict(rows), lags.mean_level(series))
         fitted[: lags.FIRST_ROW] = np.nan
         return fitted
 
     def _predict(self, series: DailySeries, calendar: Calendar, horizon: int) -> FloatArray:
-        n_days = len(series)
+        n_days, trees = len(series), self._grown()
         level = lags.mean_level(series)
-        roots = lags.to_roots(without_closures(series, calendar), level)
-        lowest, highest = roots.min(), roots.max()
+        units = self._to_units(without_closures(series, calendar), level)
+        lowest, highest = units.min(), units.max()
         margin = (highest - lowest) / 10
-        path = np.concatenate([np.full(lags.DEEPEST, np.nan), roots, np.zeros(horizon)])
-        known_ahead = _known_ahead(roots, series, calendar, horizon)[n_days:]
+        path = np.concatenate([np.full(lags.DEEPEST, np.nan), units, np.zeros(horizon)])
+        known_ahead = self._known_ahead(units, series, calendar, horizon)[n_days:]
         row = np.empty((1, lags.N_LEVEL_FEATURES + known_ahead.shape[1]))
         for step in range(horizon):
             day = lags.DEEPEST + n_days + step
             row[0, : lags.N_LEVEL_FEATURES] = lags.level_features_of_next(path, day)
             row[0, lags.N_LEVEL_FEATURES :] = known_ahead[step]
-            path[day] = min(max(self._trees(row)[0], lowest - margin), highest + margin)
-        return lags.from_roots(path[-horizon:], level)
+            path[day] = min(max(trees.predict(row)[0], lowest - margin), highest + margin)
+        return self._from_units(path[-horizon:], level)
 
     def _parameters(self) -> State:
-        return {"model": self._model}
+        return {"model": self._grown().model}
 
     def restore(self, state: State) -> None:
         """Take the trees back; ValueError when they are of another shape."""
-        model = state["model"]
-        if not isinstance(model, bytes):
-            message = "the trees are no bytes"
-            raise TypeError(message)
-        xgb = _library()
-        booster = xgb.Booster({"nthread": 1})
-        try:
-            booster.load_model(bytearray(model))
-        except xgb.core.XGBoostError as error:
-            message = str(error).splitlines()[0]
-            raise ValueError(message) from error
-        self._booster, self._model = booster, model
+        self._trees = Trees.restore(state, self.name)
 
-    def _trees(self, rows: FloatArray) -> FloatArray:
-        if self._booster is None:
+    def _grown(self) -> Trees:
+        if self._trees is None:
             raise CandidateFailed(f"{self.name} has no trees before `fit`.")
-        predicted = self._booster.inplace_predict(rows.astype(np.float32), validate_features=False)
-        return np.asarray(predicted, dtype=np.float64)
+        return self._trees
+
+    def _units_and_rows(self, series: DailySeries, calendar: Calendar) -> tuple[FloatArray, FloatArray]:
+        """Targets, shape (n_days,), and features, shape (n_days, k), of every day."""
+        units = self._to_units(without_closures(series, calendar), lags.mean_level(series))
+        return units, np.column_stack([lags.level_features(units), self._known_ahead(units, series, calendar, 0)])
 
 
 def _training_days(series: DailySeries, calendar: Calendar) -> BoolArray:
@@ -118,31 +106,3 @@ def _training_days(series: DailySeries, calendar: Calendar) -> BoolArray:
     if not telling.any():
         telling[lags.FIRST_ROW :] = True
     return telling
-
-
-def _roots_and_rows(series: DailySeries, calendar: Calendar) -> tuple[FloatArray, FloatArray]:
-    """Targets, shape (n_days,), and features, shape (n_days, k), of every day."""
-    roots = lags.to_roots(without_closures(series, calendar), lags.mean_level(series))
-    return roots, np.column_stack([lags.level_features(roots), _known_ahead(roots, series, calendar, 0)])
-
-
-def _known_ahead(roots: FloatArray, series: DailySeries, calendar: Calendar, horizon: int) -> FloatArray:
-    """Calendar features and holiday effects of the series and the ``horizon`` days after it."""
-    n_days = len(series) + horizon
-    groups = calendar.holiday_groups(series.start, n_days)
-    return np.column_stack(
-        [
-            lags.calendar_features(calendar, series.start, n_days),
-            lags.holiday_effects(roots, groups),
-        ]
-    )
-
-
-def _library() -> ModuleType:
-    try:
-        import xgboost as xgb
-    except ImportError as error:
-        raise CandidateUnavailable(
-            "xgboost is left out: its library is not installed.", next_step="pip install xgboost-cpu"
-        ) from error
-    return xgb

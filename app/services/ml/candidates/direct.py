@@ -1,0 +1,43 @@
+"""What the direct candidates share: each gives a forecast for rows, and never needs its own forecast to go on."""
+
+import numpy as np
+
+from app.services.ml.calendar import Calendar
+from app.services.ml.candidates.common import Candidate
+from app.services.ml.candidates.direct_rows import Rows, Table
+from app.services.ml.series import DailySeries, FloatArray
+
+YEAR_DAYS = 365.25
+
+
+class DirectCandidate(Candidate):
+    """A method on the rows of `direct_rows`; the subclass learns in `_estimate` and answers in `_sales`."""
+
+    def _fitted_values(self, series: DailySeries, calendar: Calendar) -> FloatArray:
+        rows = Table(series, calendar).in_sample()
+        fitted = np.full(len(series), np.nan)
+        fitted[rows.days] = self._sales(rows)
+        return fitted
+
+    def _predict(self, series: DailySeries, calendar: Calendar, horizon: int) -> FloatArray:
+        return self._sales(Table(series, calendar, horizon).ahead())
+
+    def _sales(self, rows: Rows) -> FloatArray:
+        """The forecast of each row in the unit of the series, shape (n_rows,)."""
+        raise NotImplementedError
+
+
+def one_hot(values: FloatArray, n_values: int) -> FloatArray:
+    """Columns that say which of 0 .. n_values - 1 each value is, shape (n_rows, n_values)."""
+    return np.asarray(values[:, None] == np.arange(n_values), dtype=np.float64)
+
+
+def yearly_waves(day_of_year: FloatArray, order: int) -> FloatArray:
+    """Sines and cosines of the year, shape (n_rows, 2 * order)."""
+    angles = 2 * np.pi * day_of_year[:, None] * np.arange(1, order + 1) / YEAR_DAYS
+    return np.column_stack([np.sin(angles), np.cos(angles)])
+
+
+def distance_to_weeks(rows: Rows, farthest: float) -> FloatArray:
+    """What a row's sales lie above its last same weekdays, in weekly differences, shape (n_rows,), cut at both ends."""
+    return np.clip((rows.target - rows.base) / rows.spread, -farthest, farthest)
