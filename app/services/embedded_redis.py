@@ -30,6 +30,7 @@ from app.services.redis_program import find_redis_program
 LOOPBACK = "127.0.0.1"
 USUAL_ADDRESS = f"redis://{LOOPBACK}:6379/0"
 _WAIT_SECONDS = 30
+_PORT_SECONDS = 2.0  # for the port of a server that has just been killed
 _ANSWER_SECONDS = 5
 _PASSWORD_BYTES = 32
 
@@ -233,13 +234,25 @@ def _write_private(file: Path, text: str) -> None:
 
 
 def _port(wanted: int) -> int:
-    """``wanted`` if nobody listens there, else a free port of the loopback."""
-    for port in (wanted, 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((LOOPBACK, port))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
-    raise RedisUnavailable("The loopback has no free port.")
+    """``wanted`` if nobody listens there, else a free port of the loopback.
+
+    The threads of a server that was killed a moment ago may hold its port a little longer than its process lives.
+    """
+    deadline = time.monotonic() + _PORT_SECONDS
+    while wanted and time.monotonic() < deadline:
+        if _is_free(wanted):
+            return wanted
+        time.sleep(0.05)
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        return int(probe.getsockname()[1])
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return False
+        return True
