@@ -59,7 +59,7 @@ def make_celery(broker: str) -> Celery:
         worker_prefetch_multiplier=1,
         task_default_queue=QUEUE,
     )
-    app.task(name="forecast")(forecast)
+    app.task(name="forecast", shared=False)(forecast)  # of this app alone, not of every one in the process
     return app
 
 

@@ -122,7 +122,7 @@ def test_a_library_that_several_candidates_need_is_named_once(monkeypatch: pytes
 
     found = check_candidates(MLSettings())
 
-    assert found.detail.startswith("recursive, levels cannot take part")
+    assert found.detail.startswith("xgboost, recursive, levels cannot take part")
     assert found.next_step.count("xgboost-cpu") == 1
 
 
