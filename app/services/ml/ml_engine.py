@@ -88,12 +88,19 @@ class _Choice:
 class BusinessMLEngine:
     """Forecasts one tenant after another with one set of settings.
 
-    ``candidates`` is the registry, simplest first; `ML_MODEL_CANDIDATES` picks from it by name.
+    ``candidates`` is the registry, simplest first; `ML_MODEL_CANDIDATES` picks from it by name. ``others`` take part
+    whatever it names, after them: a model that was estimated elsewhere, such as `global_levels`.
     """
 
-    def __init__(self, settings: MLSettings, candidates: Sequence[type[Forecaster]] = CANDIDATES) -> None:
+    def __init__(
+        self,
+        settings: MLSettings,
+        candidates: Sequence[type[Forecaster]] = CANDIDATES,
+        others: Sequence[type[Forecaster]] = (),
+    ) -> None:
         self._settings = settings
         self._registry = tuple(candidates)
+        self._others = tuple(others)
 
     def forecast(self, series: DailySeries, calendar: Calendar) -> EngineResult:
         """Everything that can be said about one tenant; equal inputs give equal numbers.
@@ -199,7 +206,7 @@ class BusinessMLEngine:
         chosen = [candidate for candidate in self._registry if candidate.name in settings.model_candidates]
         wrapped = tuple(in_log_space(c) if settings.log_transform else c for c in chosen)
         seen = replace(calendar, country=country, closed_weekdays=frozenset())
-        return _Task(capped, seen, bool((series.y >= 0).all()), wrapped, notes)
+        return _Task(capped, seen, bool((series.y >= 0).all()), (*wrapped, *self._others), notes)
 
     def _country(self, calendar: Calendar, notes: list[Note]) -> str:
         wanted = calendar.country or self._settings.holidays_country

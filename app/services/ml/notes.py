@@ -18,6 +18,15 @@ WORDS: dict[str, dict[str, tuple[str, ...]]] = {
         "no_such_candidate": ("There is no candidate called {name!r}; it was left out.",),
         "no_such_country": ("{country!r} is unknown: the forecast was made without public holidays. {hint}",),
         "candidate_failed": ("{method} failed and took no part.",),
+        "no_global_model": ("There is no global model yet; the forecast was made without it.",),
+        "global_model_refused": ("The global model could not be verified; the forecast was made without it.",),
+        "global_model_newer": (
+            "The global model has seen other tenants' sales through {day}, after the last sale here; it was left out.",
+        ),
+        "global_model_old": (
+            "The global model is one day old, which is too old; it was left out.",
+            "The global model is {n} days old, which is too old; it was left out.",
+        ),
         "unreadable_calendar": (
             "One row of the calendar cannot be read and was left out.",
             "{n} rows of the calendar cannot be read and were left out.",
@@ -43,6 +52,15 @@ WORDS: dict[str, dict[str, tuple[str, ...]]] = {
         "no_such_candidate": ("No hay ningún método llamado {name!r}; se ha dejado fuera.",),
         "no_such_country": ("No se conoce {country!r}: la previsión se ha hecho sin festivos.",),
         "candidate_failed": ("El método «{method}» falló y no participó.",),
+        "no_global_model": ("Aún no hay modelo global; la previsión se ha hecho sin él.",),
+        "global_model_refused": ("El modelo global no se pudo verificar; la previsión se ha hecho sin él.",),
+        "global_model_newer": (
+            "El modelo global conoce ventas de otros hasta el {day}, posteriores a las de aquí; se ha dejado fuera.",
+        ),
+        "global_model_old": (
+            "El modelo global tiene un día, demasiado; se ha dejado fuera.",
+            "El modelo global tiene {n} días, demasiados; se ha dejado fuera.",
+        ),
         "unreadable_calendar": (
             "Una fila del calendario no se entiende y se ha dejado fuera.",
             "{n} filas del calendario no se entienden y se han dejado fuera.",

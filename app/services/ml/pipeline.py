@@ -35,7 +35,11 @@ from app.errors import (
 from app.services import runs
 from app.services.ml.artifact import ArtifactKeys, load_keys
 from app.services.ml.candidates import candidate_names
+from app.services.ml.candidates.base import Forecaster
+from app.services.ml.candidates.global_levels import NAME as GLOBAL_LEVELS
+from app.services.ml.candidates.global_levels import GlobalModel, global_levels
 from app.services.ml.fitted_model import FittedModel
+from app.services.ml.global_store import GlobalModelStore
 from app.services.ml.hashing import (
     carried_document,
     fitted_under,
@@ -43,10 +47,12 @@ from app.services.ml.hashing import (
     input_hash,
     output_hash,
     pack_snapshot,
+    with_global_model,
 )
 from app.services.ml.intake import TenantInput, read_tenant_input
 from app.services.ml.ml_engine import BusinessMLEngine
 from app.services.ml.model_version_manager import MODEL_TYPE, ModelVersionManager
+from app.services.ml.notes import Note
 from app.services.ml.reanchoring import Anchor, judge
 from app.services.ml.results import EngineResult, TrainingReport
 from app.services.ml.series import DailySeries
@@ -192,6 +198,7 @@ class _Plan:
     settings: MLSettings
     fit_document: Row
     anchor: Anchor | None = None
+    others: tuple[type[Forecaster], ...] = ()  # that take part beside the settings' candidates
 
     @property
     def document(self) -> Row:
@@ -210,6 +217,8 @@ def _plan(task: _Task, known: TenantInput, series: DailySeries, settings: MLSett
         code_version=__version__,
     )
     plan = _Plan(known, series, settings, document)
+    if settings.global_model:
+        plan = _with_global_model(task, plan)
     if _is_current(task, plan):
         return None
     if task.item.reanchor:
@@ -222,6 +231,20 @@ def _plan(task: _Task, known: TenantInput, series: DailySeries, settings: MLSett
     return plan
 
 
+def _with_global_model(task: _Task, plan: _Plan) -> _Plan:
+    """The plan with the global model as one more candidate; why there is none becomes a note."""
+    found = _global_model(task, plan)
+    if isinstance(found, Note):
+        task.report["notes"] = [*task.report["notes"], found.as_dict()]
+        return replace(plan, others=(global_levels(str(found)),), fit_document=with_global_model(plan.document, None))
+    return replace(plan, others=(global_levels(found),), fit_document=with_global_model(plan.document, found.version))
+
+
+def _global_model(task: _Task, plan: _Plan, version: str | None = None) -> GlobalModel | Note:
+    store = GlobalModelStore(task.item.store.gateway, task.keys)
+    return store.find(plan.series.end, plan.settings.model_max_age_days, version)
+
+
 def _is_current(task: _Task, plan: _Plan) -> bool:
     task.report["input_hash"] = input_hash(plan.document)
     current = plan.known.current
@@ -230,9 +253,10 @@ def _is_current(task: _Task, plan: _Plan) -> bool:
 
 def _compute(task: _Task, plan: _Plan) -> tuple[EngineResult, _Plan]:
     """The result, and the plan as it was carried out: a model that cannot be carried forward is fitted anew."""
-    engine, calendar = BusinessMLEngine(plan.settings), plan.known.calendar
+    calendar = plan.known.calendar
     if plan.anchor is not None:
         try:
+            engine = BusinessMLEngine(plan.settings, others=_others_of(task, plan, plan.anchor.model))
             result = engine.reanchor(plan.anchor.model, plan.series, calendar)
         except (CandidateFailed, CandidateUnavailable) as error:
             _log.warning("model_not_carried_forward", code=error.code, reason=error.message)
@@ -241,7 +265,16 @@ def _compute(task: _Task, plan: _Plan) -> tuple[EngineResult, _Plan]:
         else:
             task.report["reanchored"] = True
             return result, plan
-    return engine.forecast(plan.series, calendar), plan
+    return BusinessMLEngine(plan.settings, others=plan.others).forecast(plan.series, calendar), plan
+
+
+def _others_of(task: _Task, plan: _Plan, model: FittedModel) -> tuple[type[Forecaster], ...]:
+    """The global model that a stored model was blended with, of its own version; nothing where it was not."""
+    state = model.members.get(GLOBAL_LEVELS)
+    if state is None:
+        return ()
+    found = _global_model(task, plan, str(state.get("version")))
+    return (global_levels(str(found) if isinstance(found, Note) else found),)
 
 
 def _read(task: _Task) -> tuple[TenantInput, MLSettings, list[Refusal]]:

@@ -7,6 +7,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from app.errors import CandidateFailed, CandidateUnavailable
 from app.services.ml.candidates.base import State
@@ -15,6 +16,7 @@ from app.services.ml.series import FloatArray
 if TYPE_CHECKING:
     import xgboost
 
+Float32Array = npt.NDArray[np.float32]
 # What XGBoost keeps of each node for further training; without it a state is less than half as large.
 TRAINING_STATISTICS = ("base_weights", "loss_changes", "sum_hessian")
 SHARED = {"tree_method": "hist", "lambda": 2.0, "subsample": 0.8, "seed": 20240101, "nthread": 1, "verbosity": 0}
@@ -38,7 +40,12 @@ class Trees:
 
     @classmethod
     def fit(
-        cls, rows: FloatArray, target: FloatArray, parameters: Mapping[str, object], n_trees: int, name: str
+        cls,
+        rows: FloatArray | Float32Array,
+        target: FloatArray | Float32Array,
+        parameters: Mapping[str, object],
+        n_trees: int,
+        name: str,
     ) -> "Trees":
         """Trees for ``rows``, shape (n_rows, k), nan where unknown, and ``target``, shape (n_rows,).
 
@@ -48,7 +55,9 @@ class Trees:
         """
         xgb = library(name)
         try:
-            data = xgb.DMatrix(rows.astype(np.float32), label=target.astype(np.float32), nthread=1)
+            data = xgb.DMatrix(
+                rows.astype(np.float32, copy=False), label=target.astype(np.float32, copy=False), nthread=1
+            )
             booster = xgb.train(SHARED | dict(parameters), data, num_boost_round=n_trees)
         except xgb.core.XGBoostError as error:
             raise CandidateFailed(f"{name} could not be fitted: {str(error).splitlines()[0]}") from error
