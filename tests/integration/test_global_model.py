@@ -1,5 +1,6 @@
 """The global model on a real database: its own run trains it, tenants that agreed are forecast with it."""
 
+import json
 from collections.abc import Callable, Iterator
 from datetime import date, timedelta
 from typing import Any
@@ -8,6 +9,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
+from app.cli import main
 from app.config.ml_settings import MLSettings
 from app.config.settings import Settings
 from app.db.gateway import Gateway
@@ -218,3 +220,17 @@ def test_who_has_lost_the_lease_stores_nothing(gateway, environment, shops):
     assert store.publish_model(run_id, claimed.fence, model, {})["outcome"] == "published"
     assert store.publish_model(run_id, claimed.fence, model, {})["outcome"] == "published"  # its answer was lost
     assert len(versions(gateway)) == 1
+
+
+def test_the_command_trains_it_and_says_what_came_of_it(
+    database_url: str, shops, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", database_url)
+
+    assert main(["models", "train-global", "--json"]) == 0
+    nobody = json.loads(capsys.readouterr().out)
+    monkeypatch.setenv("ML_GLOBAL_MODEL", "true")
+    assert main(["models", "train-global"]) == 0
+
+    assert (nobody["status"], nobody["tenants"]) == ("skipped", 0)
+    assert "Published: Trained on 5 tenants." in capsys.readouterr().out
