@@ -27,6 +27,7 @@ from app.services.ml.candidates.global_levels import GlobalModel
 from app.services.ml.global_model import Gatherer, chosen_tenants
 from app.services.ml.global_store import MODEL_TYPE, GlobalModelStore
 from app.services.ml.intake import read_tenant_input
+from app.services.ml.pipeline import unexpected
 from app.services.ml.series import DailySeries
 from app.tenancy import EVERYONE, TenantId, parse_tenant_id
 
@@ -103,15 +104,14 @@ def train_global_model(
     with structlog.contextvars.bound_contextvars(run=str(item.run_id), tenant=NAME):
         try:
             with item.held():
-                _train(item, settings, keys, as_of or datetime.now(UTC).date() - timedelta(days=DAYS_BACK), report)
+                _train(item, settings, keys, as_of or _newest_day(item.store.gateway), report)
         except NoGlobalModel as error:
             report["status"], report["reason"] = "skipped", error.message
             _finish(item, report)
         except TenantcastError as error:
             _fail(item, report, error, may_retry=may_retry)
         except Exception as error:  # noqa: BLE001 - the one edge, as for a tenant
-            _log.exception("unexpected_error", type=type(error).__name__)
-            _fail(item, report, DataError(f"Unexpected {type(error).__name__}."), may_retry=False)
+            _fail(item, report, unexpected(error), may_retry=may_retry)
         _log.info("global_model_done", **{key: value for key, value in report.items() if key != "tenant_id"})
     return report
 
@@ -142,6 +142,12 @@ def agrees(gateway: Gateway, tenant_id: TenantId, settings: MLSettings) -> bool:
     """Whether the tenant's sales may teach the global model: its own setting, else the operator's."""
     row = TenantStore(gateway, tenant_id).read_input(None, 1, 1)
     return apply_overrides(settings, row.get("settings"), candidate_names())[0].global_model
+
+
+def _newest_day(gateway: Gateway) -> date:
+    """The last day that the model may see, by the database's clock."""
+    now = datetime.fromisoformat(SystemStore(gateway).read_schedule()["now"])
+    return now.astimezone(UTC).date() - timedelta(days=DAYS_BACK)
 
 
 def _tenants(gateway: Gateway, settings: MLSettings) -> Iterator[TenantId]:

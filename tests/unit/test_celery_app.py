@@ -129,6 +129,7 @@ def test_a_worker_imports_before_the_fork_what_its_candidates_need() -> None:
 
     assert preloaded(fast) == PRELOADED
     assert set(preloaded(all_of_them)) == {*PRELOADED, *LIBRARIES.values()}
+    assert preloaded(fast.model_copy(update={"global_model": True})) == (*PRELOADED, "xgboost")
     for module in preloaded(all_of_them):
         assert find_spec(module) is not None
 

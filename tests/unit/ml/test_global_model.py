@@ -1,6 +1,7 @@
 """The global model: what teaches it, what it may know, and how a tenant's forecast uses it."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import date, timedelta
 
 import numpy as np
@@ -128,6 +129,14 @@ def test_folds_use_the_fit_before_them_and_the_forecast_the_newest(model):
     at_the_end = candidate.from_settings(SETTINGS).fit(series, Calendar()).trained_through
 
     assert (at_first_fold, at_the_end) == (BEFORE_FOLDS, END)
+
+
+def test_a_model_of_other_features_is_left_out(model):
+    other = replace(model, features=model.features[::-1])
+    fitted = global_levels(other).from_settings(SETTINGS).fit(weekly_series(N_DAYS), Calendar())
+
+    with pytest.raises(CandidateUnavailable, match="another version of tenantcast"):
+        fitted.predict(28)
 
 
 def test_its_state_names_the_model_and_holds_nothing_of_it(model):

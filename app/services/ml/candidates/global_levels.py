@@ -127,7 +127,7 @@ class GlobalLevels(DirectCandidate):
 
     def _sales(self, rows: Rows) -> FloatArray:
         if rows.names != self._trained().features:
-            raise CandidateFailed(f"{NAME} was trained on other features.")
+            raise _left_out("The global model was trained by another version of tenantcast.")
         return rows.sales(rows.base + self._chosen().trees.predict(rows.values))
 
     def _parameters(self) -> State:
