@@ -18,7 +18,10 @@ FUNCTIONS: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
         "ml_read_input": {**_TENANT, "p_as_of": "date", "p_max_days": "integer", "p_stale_after_days": "integer"},
         "ml_claim_item": {**_ITEM, "p_lease_seconds": "integer", "p_claimant": "uuid"},
-        "ml_heartbeat_item": {**_FENCED, "p_lease_seconds": "integer", "p_stage": "text"},
+        "ml_heartbeat_item": {
+            **_FENCED, "p_lease_seconds": "integer", "p_stage": "text", "p_candidate": "text",
+            "p_candidate_seconds": "integer",
+        },
         "ml_fail_item": {**_FENCED, "p_error": "jsonb", "p_retry_in_seconds": "integer"},
         "ml_finish_item": {
             **_FENCED, "p_state": "text", "p_reason": "text", "p_report": "jsonb", "p_input_hash": "text",
