@@ -18,6 +18,7 @@ WORDS: dict[str, dict[str, tuple[str, ...]]] = {
         "no_such_candidate": ("There is no candidate called {name!r}; it was left out.",),
         "no_such_country": ("{country!r} is unknown: the forecast was made without public holidays. {hint}",),
         "candidate_failed": ("{method} failed and took no part.",),
+        "candidate_hung": ("{method} hung in the attempt before and was left out of this forecast.",),
         "unreadable_calendar": (
             "One row of the calendar cannot be read and was left out.",
             "{n} rows of the calendar cannot be read and were left out.",
@@ -43,6 +44,7 @@ WORDS: dict[str, dict[str, tuple[str, ...]]] = {
         "no_such_candidate": ("No hay ningún método llamado {name!r}; se ha dejado fuera.",),
         "no_such_country": ("No se conoce {country!r}: la previsión se ha hecho sin festivos.",),
         "candidate_failed": ("El método «{method}» falló y no participó.",),
+        "candidate_hung": ("El método «{method}» se quedó colgado en el intento anterior: esta previsión va sin él.",),
         "unreadable_calendar": (
             "Una fila del calendario no se entiende y se ha dejado fuera.",
             "{n} filas del calendario no se entienden y se han dejado fuera.",

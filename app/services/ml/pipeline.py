@@ -6,7 +6,7 @@ door (`ml_publish_item`) in one fenced transaction. Every failure ends here, typ
 
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import date
@@ -38,6 +38,7 @@ from app.services.ml.candidates import candidate_names
 from app.services.ml.fitted_model import FittedModel
 from app.services.ml.hashing import (
     carried_document,
+    curtailed_document,
     fitted_under,
     input_document,
     input_hash,
@@ -45,6 +46,7 @@ from app.services.ml.hashing import (
     pack_snapshot,
 )
 from app.services.ml.intake import TenantInput, read_tenant_input
+from app.services.ml.lookout import Lookout
 from app.services.ml.ml_engine import BusinessMLEngine
 from app.services.ml.model_version_manager import MODEL_TYPE, ModelVersionManager
 from app.services.ml.reanchoring import Anchor, judge
@@ -130,7 +132,7 @@ def train_and_predict_sales(
         if fence is not None:
             claimed: runs.Claim | runs.NotClaimed = runs.Claim(fence, reanchor=reanchor)
         else:
-            claimed = runs.claim_item(store, run_id, environment.ml_lease_seconds)
+            claimed = runs.claim_item(store, run_id, environment.ml_lease_seconds, environment.ml_task_seconds)
         if isinstance(claimed, runs.NotClaimed):
             return _not_claimed(tenant_id, run_id, claimed, settings)
         item = runs.Item(store, run_id, claimed, environment.ml_lease_seconds)
@@ -191,12 +193,15 @@ class _Plan:
     series: DailySeries
     settings: MLSettings
     fit_document: Row
+    hung: Mapping[str, int]  # candidates that are left out
     anchor: Anchor | None = None
 
     @property
     def document(self) -> Row:
         """The text of the input hash and of the snapshot."""
-        return carried_document(self.fit_document, self.anchor.model_version) if self.anchor else self.fit_document
+        if self.anchor:
+            return carried_document(self.fit_document, self.anchor.model_version)
+        return curtailed_document(self.fit_document, self.hung) if self.hung else self.fit_document
 
 
 def _plan(task: _Task, known: TenantInput, series: DailySeries, settings: MLSettings) -> _Plan | None:
@@ -209,7 +214,7 @@ def _plan(task: _Task, known: TenantInput, series: DailySeries, settings: MLSett
         stale=known.stale,
         code_version=__version__,
     )
-    plan = _Plan(known, series, settings, document)
+    plan = _Plan(known, series, settings, document, task.item.hung)
     if _is_current(task, plan):
         return None
     if task.item.reanchor:
@@ -230,7 +235,8 @@ def _is_current(task: _Task, plan: _Plan) -> bool:
 
 def _compute(task: _Task, plan: _Plan) -> tuple[EngineResult, _Plan]:
     """The result, and the plan as it was carried out: a model that cannot be carried forward is fitted anew."""
-    engine, calendar = BusinessMLEngine(plan.settings), plan.known.calendar
+    lookout = Lookout(task.item.computing, plan.hung)
+    engine, calendar = BusinessMLEngine(plan.settings, lookout=lookout), plan.known.calendar
     if plan.anchor is not None:
         try:
             result = engine.reanchor(plan.anchor.model, plan.series, calendar)
