@@ -75,7 +75,7 @@ FUNCTIONS: Mapping[str, Mapping[str, str]] = MappingProxyType(
         "ml_due_deliveries": {"p_limit": "integer"},
         "ml_due_notification_ticks": {
             "p_job": "text", "p_limit": "integer", "p_lease_seconds": "integer", "p_period_seconds": "integer",
-            "p_hour": "integer",
+            "p_hour": "integer", "p_hours_late": "integer",
         },
         "ml_end_notification_tick": {**_TENANT, "p_job": "text", "p_slot": "text"},
         "ml_read_features": {**_TENANT, "p_feature_type": "text", "p_from": "date"},

@@ -244,13 +244,14 @@ class SystemStore:
         return cast("list[Row]", self._call("ml_due_deliveries", limit=limit))
 
     def due_notification_ticks(
-        self, job: str, limit: int, lease_seconds: int, *, period_seconds: int, hour: int
+        self, job: str, limit: int, lease_seconds: int, *, period_seconds: int, hour: int, hours_late: int
     ) -> list[Row]:
         return cast(
             "list[Row]",
             self._call(
                 "ml_due_notification_ticks",
                 job=job, limit=limit, lease_seconds=lease_seconds, period_seconds=period_seconds, hour=hour,
+                hours_late=hours_late,
             ),
         )  # fmt: skip
 
