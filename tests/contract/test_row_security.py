@@ -239,7 +239,7 @@ def _marked(url: str) -> dict[UUID, bool]:
 
 def test_a_signed_in_user_marks_messages_of_the_tenant_of_the_token_and_no_others(filled_url: str) -> None:
     ids = [row[0] for row in rows(filled_url, "select notification_id from notifications")]
-    answers = []
+    answers: list[Any] = []
     for tenant in (None, TENANT, TENANT):
         with psycopg.connect(filled_url) as connection:
             claims = f'{{"tenant_id": "{tenant}"}}' if tenant else ""
