@@ -424,7 +424,7 @@ def test_a_simulated_day_of_a_storm_is_said_once_and_sent_no_more_often_than_the
             connection.execute("update notification_ticks set done_slot = null, lease_until = null")
         check_rules(gateway, settings, Silent())
         due = [UUID(item["notification_id"]) for item in SystemStore(gateway).due_deliveries(100)]
-        outcomes += [store.claim_delivery(message, "email", LEASE, 5)["outcome"] for message in due]
+        outcomes += [store.claim_delivery(message, "email", 3600, 5)["outcome"] for message in due]
     gateway.close()
 
     assert sorted(outcomes) == ["claimed"] * 5 + ["held"] * 15  # twenty products at most, each once
