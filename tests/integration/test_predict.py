@@ -16,7 +16,7 @@ from app.db.postgres import PostgresGateway
 from app.db.store import SystemStore, TenantStore
 from app.errors import ConfigError, TenantBusy, UnknownPredictionType
 from app.services import ml, runs
-from app.services.ml import pipeline
+from app.services.ml import planning
 from app.services.ml.candidates.naive import Naive
 from app.services.ml.hashing import restore_snapshot
 from app.services.ml.ml_engine import BusinessMLEngine
@@ -243,7 +243,7 @@ def test_a_member_that_breaks_on_the_new_days_is_fitted_anew(bakery, train, pred
 
     only = CHEAP.model_copy(update={"model_candidates": ("naive",)})
     train(as_of=WEEK_AGO, settings=only)
-    monkeypatch.setattr(pipeline, "BusinessMLEngine", partial(BusinessMLEngine, candidates=(Fragile,)))
+    monkeypatch.setattr(planning, "BusinessMLEngine", partial(BusinessMLEngine, candidates=(Fragile,)))
 
     found = predict(settings=only)
 
