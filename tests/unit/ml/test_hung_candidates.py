@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import ClassVar
 
 import pytest
+from billiard.exceptions import SoftTimeLimitExceeded
 
 from app.config.ml_settings import MLSettings
 from app.errors import CandidateFailed
@@ -87,6 +88,22 @@ def test_when_the_only_candidates_hung_there_is_still_a_forecast_without_them():
     result = engine.forecast(SERIES, Calendar())
 
     assert (result.level, result.chosen, result.reason.code) == ("fallback", "snaive", "nothing_usable")
+
+
+def test_a_candidate_that_the_soft_limit_reaches_has_failed_and_the_others_go_on_in_the_same_attempt():
+    class Loops(WeekdayMean):
+        name: ClassVar[str] = "weekday_mean"
+
+        def fit(self, series, calendar):
+            raise SoftTimeLimitExceeded  # what the worker raises in Python code that is still at work by then
+
+    registry = [Loops if candidate.name == "weekday_mean" else candidate for candidate in CANDIDATES]
+
+    result = BusinessMLEngine(SETTINGS, registry).forecast(SERIES, Calendar())
+
+    failed = [(score.name, score.reason) for score in result.scores if score.status == "failed"]
+    assert failed == [("weekday_mean", "weekday_mean raised SoftTimeLimitExceeded.")]
+    assert set(result.weights) <= {"naive", "snaive"}
 
 
 def test_a_model_with_a_member_that_hung_is_not_carried_forward():
