@@ -290,6 +290,7 @@ def _publish(task: _Task, result: EngineResult, plan: _Plan) -> None:
             "output_hash": report["output_hash"],
             "code_version": __version__,
             "predictions": report["forecast"],
+            "totals": report["totals"],
             "anomalies": [
                 {"date": a.day.isoformat(), "y": a.y, "score": a.score, "is_anomaly": a.is_anomaly}
                 for a in result.anomalies
