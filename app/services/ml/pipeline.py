@@ -189,6 +189,7 @@ def _publish(task: Task, result: EngineResult, plan: Plan) -> None:
             "output_hash": report["output_hash"],
             "code_version": __version__,
             "predictions": report["forecast"],
+            "totals": report["totals"],
             "anomalies": [
                 {"date": a.day.isoformat(), "y": a.y, "score": a.score, "is_anomaly": a.is_anomaly}
                 for a in result.anomalies
