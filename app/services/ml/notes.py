@@ -22,6 +22,14 @@ WORDS: dict[str, dict[str, tuple[str, ...]]] = {
             "One row of the calendar cannot be read and was left out.",
             "{n} rows of the calendar cannot be read and were left out.",
         ),
+        "promotions": (
+            "Promotions sold {change} beside usual days (one past day, cautiously); announced days ahead: {ahead}.",
+            "Promotions sold {change} beside usual days ({n} past days); announced days ahead: {ahead}.",
+        ),
+        "promotions_unmeasured": (
+            "A promotion day is announced, but no past one can be measured: it is forecast like a usual day.",
+            "{n} promotion days are announced, but no past one can be measured: they are forecast like usual days.",
+        ),
         "chosen_floor": (
             "Last week's pattern beat the combined forecast on past weeks ({metric} {floor} against {blend}).",
         ),
@@ -46,6 +54,14 @@ WORDS: dict[str, dict[str, tuple[str, ...]]] = {
         "unreadable_calendar": (
             "Una fila del calendario no se entiende y se ha dejado fuera.",
             "{n} filas del calendario no se entienden y se han dejado fuera.",
+        ),
+        "promotions": (
+            "Las promociones vendieron un {change} frente a lo normal (un día pasado); días anunciados: {ahead}.",
+            "Las promociones vendieron un {change} frente a lo normal ({n} días pasados); días anunciados: {ahead}.",
+        ),
+        "promotions_unmeasured": (
+            "Hay un día de promoción anunciado, pero ninguno pasado que medir: se prevé como un día normal.",
+            "Hay {n} días de promoción anunciados, pero ninguno pasado que medir: se prevén como días normales.",
         ),
         "chosen_floor": (
             "Repetir la semana anterior acertó más que la mezcla al probarlo ({metric} {floor} frente a {blend}).",
