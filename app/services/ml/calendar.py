@@ -76,8 +76,8 @@ class Calendar:
         """
         first = start.toordinal()
         flags = np.zeros(n_days, dtype=bool)
-        for table in _tables(self.country, first, n_days):
-            flags |= _flags_at(table.regional, first, n_days)
+        for year in _years(self.country, first, n_days):
+            flags |= _flags_at(_regional_holidays_of(self.country.strip(), year), first, n_days)
         return flags & ~self._holidays_from(first, n_days)
 
     def regressors(self, start: date, n_days: int) -> tuple[tuple[str, ...], FloatArray]:
@@ -152,20 +152,24 @@ class _HolidayTable(NamedTuple):
 
     ordinals: IntArray
     names: tuple[str, ...]
-    regional: IntArray  # holidays of any subdivision, the country's own among them
 
 
-_NO_HOLIDAYS = _HolidayTable(np.zeros(0, np.int64), (), np.zeros(0, np.int64))
+_NO_DAYS = np.zeros(0, np.int64)
 
 
 def _tables(country: str, first: int, n_days: int) -> list[_HolidayTable]:
     """Holiday tables of all years that the ``n_days`` days from ordinal ``first`` on touch."""
+    return [_holidays_of(country.strip(), year) for year in _years(country, first, n_days)]
+
+
+def _years(country: str, first: int, n_days: int) -> range:
+    """The years that the ``n_days`` days from ordinal ``first`` on touch; none without a country."""
     if not country or n_days < 1:
-        return []
+        return range(0)
     lowest, highest = date.min.toordinal(), date.max.toordinal()
     first_year = date.fromordinal(min(max(first, lowest), highest)).year
     last_year = date.fromordinal(min(max(first + n_days - 1, lowest), highest)).year
-    return [_holidays_of(country.strip(), year) for year in range(first_year, last_year + 1)]
+    return range(first_year, last_year + 1)
 
 
 @lru_cache(maxsize=4096)
@@ -179,16 +183,24 @@ def _holidays_of(country: str, year: int) -> _HolidayTable:
         # The library would take the language from the environment: the same tenant, other names elsewhere.
         language = known.default_language
         found = holidays.country_holidays(code.upper(), subdivision or wanted or None, year, language=language)
-        parts = () if wanted else known.subdivisions
-        regional = {day for part in parts for day in holidays.country_holidays(code.upper(), part, year)}
     except NotImplementedError:
-        return _NO_HOLIDAYS
+        return _HolidayTable(_NO_DAYS, ())
     days = sorted(found)
-    return _HolidayTable(
-        np.array([day.toordinal() for day in days], dtype=np.int64),
-        tuple(found[day] for day in days),
-        np.array(sorted(day.toordinal() for day in regional), dtype=np.int64),
-    )
+    return _HolidayTable(np.array([day.toordinal() for day in days], dtype=np.int64), tuple(found[day] for day in days))
+
+
+@lru_cache(maxsize=4096)
+def _regional_holidays_of(country: str, year: int) -> IntArray:
+    """Holidays of any subdivision, the country's own among them: proleptic ordinals; none where one is named."""
+    import holidays
+
+    code, _, wanted = country.upper().partition("-")
+    try:
+        parts = () if wanted else holidays.country_holidays(code).subdivisions
+        days = {day for part in parts for day in holidays.country_holidays(code, part, year)}
+    except NotImplementedError:
+        return _NO_DAYS
+    return np.array(sorted(day.toordinal() for day in days), dtype=np.int64)
 
 
 def _flags(ordinals: IntArray, start: date, n_days: int) -> BoolArray:

@@ -17,6 +17,12 @@ WORDS: dict[str, dict[str, tuple[str, ...]]] = {
         "huge_days": ("Days beyond {limit} were cut to that: check the sales for typing errors.",),
         "no_such_candidate": ("There is no candidate called {name!r}; it was left out.",),
         "no_such_country": ("{country!r} is unknown: the forecast was made without public holidays. {hint}",),
+        "country_missing": (
+            "No country is set: no public holidays are known. Sales are odd on those of {country}: is it there?",
+        ),
+        "country_doubtful": (
+            "The public holidays of {given} do not show in the sales, those of {country} do: is the country right?",
+        ),
         "candidate_failed": ("{method} failed and took no part.",),
         "unreadable_calendar": (
             "One row of the calendar cannot be read and was left out.",
@@ -50,6 +56,12 @@ WORDS: dict[str, dict[str, tuple[str, ...]]] = {
         "huge_days": ("Los días por encima de {limit} se han recortado: comprueba que no haya ventas mal tecleadas.",),
         "no_such_candidate": ("No hay ningún método llamado {name!r}; se ha dejado fuera.",),
         "no_such_country": ("No se conoce {country!r}: la previsión se ha hecho sin festivos.",),
+        "country_missing": (
+            "No hay país, y así no se conocen los festivos. Las ventas cambian en los de {country}: ¿es su país?",
+        ),
+        "country_doubtful": (
+            "Los festivos de {given} no se notan en las ventas y los de {country} sí: ¿es correcto el país?",
+        ),
         "candidate_failed": ("El método «{method}» falló y no participó.",),
         "unreadable_calendar": (
             "Una fila del calendario no se entiende y se ha dejado fuera.",

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import date
-from typing import cast
+from typing import Any, cast
 from uuid import UUID
 
 import structlog
@@ -35,6 +35,7 @@ from app.errors import (
 from app.services import runs
 from app.services.ml.artifact import ArtifactKeys, load_keys
 from app.services.ml.candidates import candidate_names
+from app.services.ml.country import COUNTRY_NOTES, note_on_country
 from app.services.ml.fitted_model import FittedModel
 from app.services.ml.hashing import (
     carried_document,
@@ -176,6 +177,7 @@ def _read_compute_write(task: _Task) -> None:
     with task.stage("compute"):
         result, plan = _compute(task, plan)
         add_result(report, result, settings)
+        report["notes"] += _about_country(plan, previous)
         report["changes"] = changes_since(previous, report["forecast"])
         report["input_hash"] = input_hash(plan.document)
         report["output_hash"] = output_hash(result)
@@ -242,6 +244,14 @@ def _compute(task: _Task, plan: _Plan) -> tuple[EngineResult, _Plan]:
             task.report["reanchored"] = True
             return result, plan
     return engine.forecast(plan.series, calendar), plan
+
+
+def _about_country(plan: _Plan, previous: Row) -> list[dict[str, Any]]:
+    """Whether the country seems right: looked at with every fit; a model carried forward is under the same country."""
+    if plan.anchor is None:
+        return [note.as_dict() for note in note_on_country(plan.series, plan.known.calendar.country)]
+    before = (previous.get("report") or {}).get("notes") or []
+    return [stored for stored in before if stored["code"] in COUNTRY_NOTES]
 
 
 def _read(task: _Task) -> tuple[TenantInput, MLSettings, list[Refusal]]:
