@@ -27,6 +27,7 @@ from app.services.ml.ladder import Member, fallback, fit_member, observe_member
 from app.services.ml.log_space import in_log_space
 from app.services.ml.lookout import NO_LOOKOUT, Lookout
 from app.services.ml.notes import Note, note
+from app.services.ml.promotions import measure_promotions
 from app.services.ml.results import Anomaly, CandidateScore, EngineResult, Forecast, Residuals
 from app.services.ml.selection import Selection, select
 from app.services.ml.series import DailySeries, FloatArray, closed_weekdays, weekdays_from
@@ -223,6 +224,7 @@ class BusinessMLEngine:
         chosen = [candidate for candidate in self._registry if candidate.name in settings.model_candidates]
         wrapped = tuple(in_log_space(c) if settings.log_transform else c for c in chosen)
         seen = replace(calendar, country=country, closed_weekdays=frozenset())
+        notes += self._promotions(capped, seen)
         return _Task(capped, seen, bool((series.y >= 0).all()), wrapped, notes)
 
     def _country(self, calendar: Calendar, notes: list[Note]) -> str:
@@ -232,6 +234,15 @@ class BusinessMLEngine:
         except UnknownCountry as error:
             notes.append(note("no_such_country", country=wanted, hint=error.next_step))
             return ""
+
+    def _promotions(self, series: DailySeries, calendar: Calendar) -> Iterator[Note]:
+        """What past promotions sold, and how many days are announced."""
+        measured = measure_promotions(series, calendar)
+        ahead = int(calendar.promotions(_day_after(series), self._settings.horizon_days).sum())
+        if measured.days:
+            yield note("promotions", n=measured.days, change=f"{measured.factor - 1:+.0%}", ahead=ahead)
+        elif ahead:
+            yield note("promotions_unmeasured", n=ahead)
 
     def _fit(self, task: _Task, validation: CrossValidation) -> tuple[_Choice, CrossValidation]:
         """Choose and fit on all days. What fails now is taken out of the comparison, and the choice is made again."""
