@@ -82,7 +82,7 @@ def train_now(
     """
     run_id = runs.start_run(gateway, runs.TRAINING, tenants=[EVERYONE], as_of=as_of, ring=False)
     store = TenantStore(gateway, EVERYONE)
-    claimed = runs.claim_item(store, run_id, settings.ml_lease_seconds)
+    claimed = runs.claim_item(store, run_id, settings.ml_lease_seconds, settings.ml_task_seconds)
     if isinstance(claimed, runs.NotClaimed):
         raise TenantBusy(
             "Another worker is training the global model.", next_step=f"Try again in {claimed.retry_in_seconds} s."

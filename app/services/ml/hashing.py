@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -45,6 +46,7 @@ class RestoredInput:
     code_version: str
     model_version: str | None = None  # of the model that was carried forward; None: a model was fitted
     global_model_version: str | None = None  # that took part in the fit
+    left_out: tuple[str, ...] = ()  # candidates that had hung in the attempt before
 
 
 def canonical_json(value: object) -> bytes:
@@ -99,13 +101,21 @@ def with_global_model(document: dict[str, Any], version: str | None) -> dict[str
     return document | {GLOBAL_MODEL: version}
 
 
+def curtailed_document(document: dict[str, Any], hung: Iterable[str]) -> dict[str, Any]:
+    """The `input_document` of a fit without the candidates that hung in the attempt before.
+
+    Its hash is another one than that of a whole fit on the same days: the next run tries all of them again.
+    """
+    return document | {"left_out": sorted(hung)}
+
+
 def input_hash(document: dict[str, Any]) -> str:
     """SHA-256 (hex) of `input_document`."""
     return hashlib.sha256(canonical_json(document)).hexdigest()
 
 
 def output_hash(result: EngineResult) -> str:
-    """SHA-256 (hex) of forecast, bands, anomalies, weights and model state, at 6 significant digits."""
+    """SHA-256 (hex) of forecast, bands, totals, parts, anomalies, weights and model state, at 6 significant digits."""
     forecast = result.forecast
     document = {
         "as_of": result.as_of.isoformat(),
@@ -115,6 +125,11 @@ def output_hash(result: EngineResult) -> str:
             repr(float(level)): rounded([lower.tolist(), upper.tolist()])
             for level, (lower, upper) in forecast.bands.items()
         },
+        "totals": {
+            str(total.days): {repr(float(level)): rounded(list(band)) for level, band in total.bands.items()}
+            for total in result.totals
+        },
+        "parts": [rounded(result.parts.of_day(step)) for step in range(forecast.yhat.size)],
         "anomalies": [_anomaly(anomaly) for anomaly in result.anomalies],
         "chosen": result.chosen,
         "weights": rounded(result.weights),
@@ -189,6 +204,7 @@ def _restore(document: dict[str, Any]) -> RestoredInput:
         code_version=str(document["code_version"]),
         model_version=document.get("model_version"),
         global_model_version=document.get(GLOBAL_MODEL),
+        left_out=tuple(document.get("left_out", ())),
     )
 
 
