@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
+from typing import Any
 from uuid import UUID
 
 import psycopg
@@ -383,6 +384,31 @@ def test_a_publish_writes_every_part_and_reads_back(gateway: Gateway, database_u
     assert snapshot == {"payload": "U05BUA==", "as_of": "2026-11-20"}
 
 
+def test_parts_stay_with_the_forecast_and_totals_with_the_ledger(gateway: Gateway, database_url: str) -> None:
+    explained = result(horizon=2)
+    # 0.1 + 0.2 is 0.3 in decimal, and in no double.
+    for day, yhat in zip(explained["predictions"], (0.3, 1e-7), strict=True):
+        day |= {"yhat": yhat, "yhat_lower": 0.0, "yhat_upper": 1.0}
+    explained["predictions"][0]["parts"] = {
+        "level": 0.1,
+        "weekday": 0.2,
+        "season": 0.0,
+        "calendar": -1e-3,
+        "recent": 1e-3,
+    }
+    explained["predictions"][1]["parts"] = {"level": 1e12, "weekday": -1e12, "recent": 1e-7}
+    explained["totals"] = {"total_7": {"yhat": 1.5, "yhat_lower": 1.0, "yhat_upper": 2.0, "bands": {"0.8": [1.0, 2.0]}}}
+
+    published(gateway, explained)
+
+    read: Any = gateway.call("ml_read_forecast", {"p_tenant_id": TENANT})
+    values = [row["predicted_values"] for row in read["predictions"] if row["prediction_type"] == "sales_forecast"]
+    assert [each["parts"] for each in values] == [day["parts"] for day in explained["predictions"]]
+    ((ledger, totals),) = rows(database_url, "select forecast, totals from ml_forecast_ledger")
+    assert ledger == [{key: value for key, value in day.items() if key != "parts"} for day in explained["predictions"]]
+    assert totals == explained["totals"]
+
+
 def test_a_publish_that_is_repeated_gives_the_same_answer_and_writes_nothing_twice(
     gateway: Gateway, database_url: str
 ) -> None:
@@ -493,6 +519,15 @@ def _bend(path: str, value: object) -> dict[str, object]:
         ("predictions.1.date", "2026-11-21"),
         ("predictions", []),
         ("predictions", {}),
+        ("predictions.0.parts", {"level": 10.0, "recent": 0.01}),  # 10.01 is not 10
+        ("predictions.0.parts", {"level": 10.0, "recent": None}),
+        ("predictions.0.parts", {"level": "10"}),
+        ("predictions.0.parts", {}),
+        ("predictions.0.parts", [10.0]),
+        ("totals", []),
+        ("totals", {"all": {"yhat": 1, "yhat_lower": 1, "yhat_upper": 1}}),
+        ("totals", {"total_7": {"yhat": 1, "yhat_lower": 2, "yhat_upper": 3}}),
+        ("totals", {"total_7": {"yhat": 1, "yhat_lower": 1}}),
         ("anomalies.0.date", "2026-11-21"),
         ("anomalies.0.score", "high"),
         ("anomalies.0.is_anomaly", None),

@@ -45,7 +45,8 @@ def filled_url(database_url: str) -> str:
     """A database with at least one row of two tenants in every table of ours."""
     gateway = PostgresGateway(database_url)
     for tenant in (TENANT, STRANGER):
-        published(gateway, result(), tenant)
+        total = {"yhat": 70.0, "yhat_lower": 60.0, "yhat_upper": 80.0}
+        published(gateway, result() | {"totals": {"total_7": total}}, tenant)
         day = {"day": "2026-12-24", "kind": "event", "name": "x"}
         gateway.call("ml_write_calendar", {"p_tenant_id": tenant, "p_days": [day], "p_replace": False})
         gateway.call("ml_write_settings", {"p_tenant_id": tenant, "p_settings": {"horizon_days": 7}})
@@ -191,7 +192,7 @@ def test_a_worker_sees_the_runs_that_hold_its_tenant_and_no_others(filled_url: s
     assert seen == own
 
 
-@pytest.mark.parametrize("view", ["v_sales_forecast", "v_sales_anomalies", "v_forecast_status"])
+@pytest.mark.parametrize("view", ["v_sales_forecast", "v_sales_totals", "v_sales_anomalies", "v_forecast_status"])
 def test_dashboard_views_show_the_tenant_of_the_token(filled_url: str, view: str) -> None:
     seen: dict[UUID | None, int | str] = {}
     for tenant in (TENANT, None):
@@ -208,6 +209,19 @@ def test_dashboard_views_show_the_tenant_of_the_token(filled_url: str, view: str
     assert seen[TENANT] == {"v_sales_forecast": 3}.get(view, 1)
     assert seen[None] == 0
     assert set(others.values()) == {DENIED}
+
+
+def test_dashboards_see_the_totals_of_the_current_forecast_alone(filled_url: str) -> None:
+    gateway = PostgresGateway(filled_url)
+    month = {"yhat": 300.0, "yhat_lower": 200.0, "yhat_upper": 400.0}
+    week = {"yhat": 75.0, "yhat_lower": 60.0, "yhat_upper": 80.0}
+    published(gateway, result(version="v2") | {"totals": {"total_7": week, "total_28": month}})
+    gateway.close()
+
+    with acting_as(filled_url, USER, TENANT) as connection:
+        seen = connection.execute("select days, yhat, yhat_lower, yhat_upper from v_sales_totals order by 1").fetchall()
+
+    assert seen == [(7, 75.0, 60.0, 80.0), (28, 300.0, 200.0, 400.0)]
 
 
 @pytest.mark.parametrize(

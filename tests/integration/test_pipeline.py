@@ -74,6 +74,10 @@ def test_a_shop_with_sales_gets_a_published_forecast(gateway, train):
     assert [(row["prediction_date"], row["predicted_values"]["yhat"]) for row in days] == [
         (day["date"], day["yhat"]) for day in report["forecast"]
     ]
+    assert [row["predicted_values"]["parts"] for row in days] == [day["parts"] for day in report["forecast"]]
+    assert (report["totals"].keys(), report["totals"]["total_7"]["yhat"]) == ({"total_7"}, report["total_7"])
+    assert report["explanation"]["total"] == report["total_7"]
+    assert report["explanation"]["es"].startswith("Próximos 7 días")
     assert report["total_7"] == pytest.approx(sum(day["yhat"] for day in report["forecast"][:7]), abs=0.01)
     assert report["model_version"].startswith(f"{yesterday():%Y%m%d}.")
     assert (report["tenant_name"], report["currency"], report["country"]) == ("bakery", "EUR", "ES")

@@ -105,7 +105,7 @@ def input_hash(document: dict[str, Any]) -> str:
 
 
 def output_hash(result: EngineResult) -> str:
-    """SHA-256 (hex) of forecast, bands, anomalies, weights and model state, at 6 significant digits."""
+    """SHA-256 (hex) of forecast, bands, totals, parts, anomalies, weights and model state, at 6 significant digits."""
     forecast = result.forecast
     document = {
         "as_of": result.as_of.isoformat(),
@@ -115,6 +115,11 @@ def output_hash(result: EngineResult) -> str:
             repr(float(level)): rounded([lower.tolist(), upper.tolist()])
             for level, (lower, upper) in forecast.bands.items()
         },
+        "totals": {
+            str(total.days): {repr(float(level)): rounded(list(band)) for level, band in total.bands.items()}
+            for total in result.totals
+        },
+        "parts": [rounded(result.parts.of_day(step)) for step in range(forecast.yhat.size)],
         "anomalies": [_anomaly(anomaly) for anomaly in result.anomalies],
         "chosen": result.chosen,
         "weights": rounded(result.weights),

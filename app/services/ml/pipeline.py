@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date
-from typing import cast
+from typing import Any, cast
 from uuid import UUID
 
 import structlog
@@ -25,6 +25,7 @@ from app.errors import OutOfTime, TenantBusy, TenantcastError, Transient, Unknow
 from app.services import runs
 from app.services.ml.artifact import ArtifactKeys, load_keys
 from app.services.ml.candidates import candidate_names
+from app.services.ml.country import COUNTRY_NOTES, note_on_country
 from app.services.ml.fitted_model import FittedModel
 from app.services.ml.hashing import fitted_under, input_hash, output_hash, pack_snapshot
 from app.services.ml.intake import TenantInput, read_tenant_input
@@ -136,11 +137,20 @@ def _read_compute_write(task: Task) -> None:
     with task.stage("compute"):
         result, plan = carry_out(task, plan)
         add_result(report, result, settings)
+        report["notes"] += _about_country(plan, previous)
         report["changes"] = changes_since(previous, report["forecast"])
         report["input_hash"] = input_hash(plan.document)
         report["output_hash"] = output_hash(result)
     with task.stage("publish"):
         _publish(task, result, plan)
+
+
+def _about_country(plan: Plan, previous: Row) -> list[dict[str, Any]]:
+    """Whether the country seems right: looked at with every fit; a model carried forward is under the same country."""
+    if plan.anchor is None:
+        return [note.as_dict() for note in note_on_country(plan.series, plan.known.calendar.country)]
+    before = (previous.get("report") or {}).get("notes") or []
+    return [stored for stored in before if stored["code"] in COUNTRY_NOTES]
 
 
 def _read(task: Task) -> tuple[TenantInput, MLSettings, list[Refusal]]:
@@ -189,6 +199,7 @@ def _publish(task: Task, result: EngineResult, plan: Plan) -> None:
             "output_hash": report["output_hash"],
             "code_version": __version__,
             "predictions": report["forecast"],
+            "totals": report["totals"],
             "anomalies": [
                 {"date": a.day.isoformat(), "y": a.y, "score": a.score, "is_anomaly": a.is_anomaly}
                 for a in result.anomalies
