@@ -139,7 +139,8 @@ class _Worker:
 
     def _work(self, tenant_id: TenantId, claimed: runs.Claim) -> None:
         self.tell(Event(kind="started", tenant_id=str(tenant_id), text=""))
-        item = runs.Item(self._store(tenant_id), self.work.run_id, claimed, self.work.settings.ml_lease_seconds)
+        settings = self.work.settings
+        item = runs.Item(self._store(tenant_id), self.work.run_id, claimed, settings.ml_lease_seconds, settings)
         done = carry_out(item, self.work.ml_settings, self.keys, claimed)
         text = f"{done['tenant_name'] or tenant_id}: {done['status'].replace('_', ' ')}"
         self.tell(Event(kind="ended", tenant_id=str(tenant_id), text=text))

@@ -87,7 +87,7 @@ def train_now(
         raise TenantBusy(
             "Another worker is training the global model.", next_step=f"Try again in {claimed.retry_in_seconds} s."
         )
-    item = runs.Item(store, run_id, claimed, settings.ml_lease_seconds)
+    item = runs.Item(store, run_id, claimed, settings.ml_lease_seconds, settings)
     report = train_global_model(item, ml_settings, keys, as_of=claimed.as_of, may_retry=False)
     runs.finish_run(gateway, run_id)
     return report

@@ -45,7 +45,7 @@ def work_on(
     if isinstance(claimed, runs.NotClaimed):
         _log.info("item_not_claimed", run=str(run_id), tenant=str(tenant_id), outcome=claimed.outcome)
         return Look(run_id=str(run_id), tenant_id=str(tenant_id), outcome=claimed.outcome)
-    item = runs.Item(store, run_id, claimed, settings.ml_lease_seconds)
+    item = runs.Item(store, run_id, claimed, settings.ml_lease_seconds, settings)
     status = carry_out(item, ml_settings, keys, claimed)["status"]
     try:
         runs.ring_next(gateway, bell, run_id, settings)
