@@ -10,7 +10,7 @@
 
 The first three are arithmetic on the history. `calendar` is read off the forecast itself: on a known day it is how far
 the forecast departs from what the same forecast says of ordinary days of that weekday. So a blend that ignores the
-calendar has no such part, and an effect that was learnt but is not forecast is not claimed.
+calendar has no such part but for announced closures, and an effect that was learnt but is not forecast is not claimed.
 """
 
 import math
@@ -161,7 +161,10 @@ def _known_days(calendar: Calendar, start: date, n_days: int) -> BoolArray:
 
 
 def _of_ordinary_days(rest: FloatArray, weekdays: IntArray, known: BoolArray, ordinary: BoolArray) -> FloatArray:
-    """``rest`` with that of the nearest ordinary days of the same weekday (or of any) on the known days."""
+    """``rest`` with that of the nearest ordinary days of the same weekday on the known days.
+
+    Of any weekday where that one has no ordinary day ahead, and zero where there is none at all.
+    """
     told = rest.copy()
     for step in np.flatnonzero(known):
         same = np.flatnonzero(ordinary & (weekdays == weekdays[step]))
