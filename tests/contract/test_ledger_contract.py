@@ -181,7 +181,9 @@ def test_a_claim_hands_out_a_fence_and_the_params_and_keeps_others_out(gateway: 
 
     first, second = claim(gateway, run_id), claim(gateway, run_id)
 
-    assert first == {"outcome": "claimed", "fence": first["fence"], "attempt": 1, "params": {"force": True}}
+    assert first == {
+        "outcome": "claimed", "fence": first["fence"], "attempt": 1, "params": {"force": True}, "lost_in": [],
+    }  # fmt: skip
     assert second["outcome"] == "busy"
     assert 80 <= second["retry_in_seconds"] <= 90
 
@@ -660,7 +662,9 @@ def _calls(run_id: str, fence: int) -> dict[str, dict[str, object]]:
     return {
         "ml_read_input": {"p_as_of": None, "p_max_days": 100, "p_stale_after_days": 28},
         "ml_claim_item": {**item, "p_lease_seconds": 90},
-        "ml_heartbeat_item": {**fenced, "p_lease_seconds": 90, "p_stage": "x"},
+        "ml_heartbeat_item": {
+            **fenced, "p_lease_seconds": 90, "p_stage": "x", "p_candidate": "x", "p_candidate_seconds": 500,
+        },
         "ml_fail_item": {**fenced, "p_error": {"message": "x"}, "p_retry_in_seconds": None},
         "ml_finish_item": {
             **fenced, "p_state": "done", "p_reason": "x", "p_report": {}, "p_input_hash": None,

@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -41,6 +42,7 @@ class RestoredInput:
     tenant: dict[str, Any]
     code_version: str
     model_version: str | None = None  # of the model that was carried forward; None: a model was fitted
+    left_out: tuple[str, ...] = ()  # candidates that had hung in the attempt before
 
 
 def canonical_json(value: object) -> bytes:
@@ -87,6 +89,14 @@ def carried_document(document: dict[str, Any], model_version: str) -> dict[str, 
     Its hash is another one than that of a fit on the same days: the next retrain is not "unchanged".
     """
     return document | {"model_version": model_version}
+
+
+def curtailed_document(document: dict[str, Any], hung: Iterable[str]) -> dict[str, Any]:
+    """The `input_document` of a fit without the candidates that hung in the attempt before.
+
+    Its hash is another one than that of a whole fit on the same days: the next run tries all of them again.
+    """
+    return document | {"left_out": sorted(hung)}
 
 
 def input_hash(document: dict[str, Any]) -> str:
@@ -183,6 +193,7 @@ def _restore(document: dict[str, Any]) -> RestoredInput:
         tenant=dict(document["tenant"]),
         code_version=str(document["code_version"]),
         model_version=document.get("model_version"),
+        left_out=tuple(document.get("left_out", ())),
     )
 
 

@@ -14,6 +14,7 @@ from app.services.ml.calendar import Calendar, KnownDay
 from app.services.ml.explanation import Parts
 from app.services.ml.hashing import (
     canonical_json,
+    curtailed_document,
     input_document,
     input_hash,
     output_hash,
@@ -201,6 +202,16 @@ def test_a_snapshot_gives_the_input_back():
         restored.series, restored.calendar, restored.settings, tenant=restored.tenant, stale=restored.stale
     )
     assert input_hash(again) == input_hash(document)
+
+
+def test_a_fit_without_candidates_that_hung_has_a_hash_of_its_own_and_its_snapshot_names_them():
+    document = _document()
+    curtailed = curtailed_document(document, {"xgboost": 320, "prophet": 301})
+
+    assert input_hash(curtailed) != input_hash(document)
+    assert input_hash(curtailed) == input_hash(curtailed_document(document, ["prophet", "xgboost"]))
+    assert restore_snapshot(pack_snapshot(curtailed)).left_out == ("prophet", "xgboost")
+    assert restore_snapshot(pack_snapshot(document)).left_out == ()
 
 
 @pytest.mark.parametrize(
