@@ -9,8 +9,8 @@
            + recent    the rest: the newest days, and what the methods see in them
 
 The first three are arithmetic on the history. `calendar` is read off the forecast itself: on a known day it is how far
-the forecast departs from what the same forecast says of ordinary days of that weekday. So a blend that ignores the
-calendar has no such part but for announced closures, and an effect that was learnt but is not forecast is not claimed.
+the forecast departs from what the same forecast says of ordinary days of that weekday. So a blend that ignores
+holidays has no such part on them, and an effect that was learnt but is not forecast is not claimed.
 """
 
 import math
@@ -36,8 +36,9 @@ MAX_RATIO = 2.0  # a time of year that doubles or halves sales; beyond it a clos
 SIGNIFICANT_DIGITS = 6  # of the published forecast, and of its parts
 DOUBLE_DIGITS = 15  # that a double keeps whatever they are
 CENTS = 2  # decimal places of a total
-# These forecast a holiday as any other day: a difference between their days has another cause.
-BLIND_TO_THE_CALENDAR = frozenset({"naive", "snaive", "weekday_mean", "mean"})
+# These forecast a holiday or an event as any other day: a difference between their days has another cause. Promotions
+# are put back into the forecast of every candidate.
+BLIND_TO_HOLIDAYS = frozenset({"naive", "snaive", "weekday_mean", "mean"})
 
 Money = Callable[[float], str]
 
@@ -85,9 +86,9 @@ def explain(series: DailySeries, calendar: Calendar, yhat: FloatArray, weights: 
     weekday = np.where(never, -level, effects[weekdays])
     season = np.where(never, 0.0, (level + weekday) * (_season_ratio(series, calendar, horizon) - 1.0))
     rest = np.where(never, 0.0, yhat - level - weekday - season)
-    known = _known_days(calendar, start, horizon) & ~never & ~closed
-    if not weights.keys() - BLIND_TO_THE_CALENDAR:
-        known = np.zeros(horizon, dtype=bool)
+    sees_holidays = bool(weights.keys() - BLIND_TO_HOLIDAYS)
+    known = _known_days(calendar, start, horizon) if sees_holidays else calendar.promotions(start, horizon)
+    known = known & ~never & ~closed
     of_the_day = rest - _of_ordinary_days(rest, weekdays, known, ~(known | never | closed))
     estimated = np.column_stack([np.full(horizon, level), weekday, season, np.where(known, of_the_day, 0.0)])
     decimals = _decimals(max(abs(level), float(np.abs(yhat).max())))
