@@ -18,7 +18,7 @@ from app.db.store import SystemStore, TenantStore
 from app.errors import ConfigError, TenantBusy, UnknownPredictionType
 from app.services import ml, runs
 from app.services.doctor.countries import country_notes
-from app.services.ml import pipeline
+from app.services.ml import planning
 from app.services.ml.calendar import Calendar
 from app.services.ml.candidates.naive import Naive
 from app.services.ml.hashing import restore_snapshot
@@ -247,7 +247,7 @@ def test_a_member_that_breaks_on_the_new_days_is_fitted_anew(bakery, train, pred
 
     only = CHEAP.model_copy(update={"model_candidates": ("naive",)})
     train(as_of=WEEK_AGO, settings=only)
-    monkeypatch.setattr(pipeline, "BusinessMLEngine", partial(BusinessMLEngine, candidates=(Fragile,)))
+    monkeypatch.setattr(planning, "BusinessMLEngine", partial(BusinessMLEngine, candidates=(Fragile,)))
 
     found = predict(settings=only)
 

@@ -24,6 +24,7 @@ WORDS: dict[str, dict[str, tuple[str, ...]]] = {
             "The public holidays of {given} do not show in the sales, those of {country} do: is the country right?",
         ),
         "candidate_failed": ("{method} failed and took no part.",),
+        "candidate_hung": ("{method} hung in the attempt before and was left out of this forecast.",),
         "unreadable_calendar": (
             "One row of the calendar cannot be read and was left out.",
             "{n} rows of the calendar cannot be read and were left out.",
@@ -63,6 +64,7 @@ WORDS: dict[str, dict[str, tuple[str, ...]]] = {
             "Los festivos de {given} no se notan en las ventas y los de {country} sí: ¿es correcto el país?",
         ),
         "candidate_failed": ("El método «{method}» falló y no participó.",),
+        "candidate_hung": ("El método «{method}» se quedó colgado en el intento anterior: esta previsión va sin él.",),
         "unreadable_calendar": (
             "Una fila del calendario no se entiende y se ha dejado fuera.",
             "{n} filas del calendario no se entienden y se han dejado fuera.",
