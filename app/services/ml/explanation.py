@@ -36,8 +36,9 @@ MAX_RATIO = 2.0  # a time of year that doubles or halves sales; beyond it a clos
 SIGNIFICANT_DIGITS = 6  # of the published forecast, and of its parts
 DOUBLE_DIGITS = 15  # that a double keeps whatever they are
 CENTS = 2  # decimal places of a total
-# These forecast a holiday as any other day: a difference between their days has another cause.
+# These forecast a holiday or an event as any other day: a difference between their days has another cause.
 BLIND_TO_THE_CALENDAR = frozenset({"naive", "snaive", "weekday_mean", "mean"})
+BLIND_TO_PROMOTIONS = frozenset({"mean"})  # every candidate gets what past promotions sold, see `promotions`
 
 Money = Callable[[float], str]
 
@@ -87,6 +88,8 @@ def explain(series: DailySeries, calendar: Calendar, yhat: FloatArray, weights: 
     rest = np.where(never, 0.0, yhat - level - weekday - season)
     known = _known_days(calendar, start, horizon) & ~never & ~closed
     if not weights.keys() - BLIND_TO_THE_CALENDAR:
+        known &= calendar.promotions(start, horizon)
+    if not weights.keys() - BLIND_TO_PROMOTIONS:
         known = np.zeros(horizon, dtype=bool)
     of_the_day = rest - _of_ordinary_days(rest, weekdays, known, ~(known | never | closed))
     estimated = np.column_stack([np.full(horizon, level), weekday, season, np.where(known, of_the_day, 0.0)])
