@@ -94,7 +94,7 @@ def train_and_predict_sales(
             claimed = runs.claim_item(store, run_id, environment.ml_lease_seconds, environment.ml_task_seconds)
         if isinstance(claimed, runs.NotClaimed):
             return _not_claimed(tenant_id, run_id, claimed, settings)
-        item = runs.Item(store, run_id, claimed, environment.ml_lease_seconds)
+        item = runs.Item(store, run_id, claimed, environment.ml_lease_seconds, environment)
         return train_item(
             item, settings, keys, force=force or claimed.force, as_of=as_of or claimed.as_of, may_retry=True
         )
@@ -283,7 +283,7 @@ def _train_alone(
         store.gateway, kind, tenants=[store.tenant_id], force=force, as_of=as_of, reanchor=reanchor, ring=False
     )
     claimed = _wait_for_claim(store, run_id, environment.ml_lease_seconds)
-    item = runs.Item(store, run_id, claimed, environment.ml_lease_seconds)
+    item = runs.Item(store, run_id, claimed, environment.ml_lease_seconds, environment)
     # What was asked for on demand is not lost with one failure: it goes back to the ledger, and workers take it up.
     report = train_item(item, settings, keys, force=force, as_of=as_of, may_retry=reanchor)
     runs.finish_run(store.gateway, run_id)
