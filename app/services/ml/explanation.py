@@ -36,9 +36,9 @@ MAX_RATIO = 2.0  # a time of year that doubles or halves sales; beyond it a clos
 SIGNIFICANT_DIGITS = 6  # of the published forecast, and of its parts
 DOUBLE_DIGITS = 15  # that a double keeps whatever they are
 CENTS = 2  # decimal places of a total
-# These forecast a holiday or an event as any other day: a difference between their days has another cause. Promotions
-# are put back into the forecast of every candidate.
+# These forecast a holiday or an event as any other day: a difference between their days has another cause.
 BLIND_TO_HOLIDAYS = frozenset({"naive", "snaive", "weekday_mean", "mean"})
+BLIND_TO_PROMOTIONS = frozenset({"mean"})  # every candidate gets what past promotions sold, see `promotions`
 
 Money = Callable[[float], str]
 
@@ -86,9 +86,11 @@ def explain(series: DailySeries, calendar: Calendar, yhat: FloatArray, weights: 
     weekday = np.where(never, -level, effects[weekdays])
     season = np.where(never, 0.0, (level + weekday) * (_season_ratio(series, calendar, horizon) - 1.0))
     rest = np.where(never, 0.0, yhat - level - weekday - season)
-    sees_holidays = bool(weights.keys() - BLIND_TO_HOLIDAYS)
-    known = _known_days(calendar, start, horizon) if sees_holidays else calendar.promotions(start, horizon)
-    known = known & ~never & ~closed
+    known = _known_days(calendar, start, horizon) & ~never & ~closed
+    if not weights.keys() - BLIND_TO_HOLIDAYS:
+        known &= calendar.promotions(start, horizon)
+    if not weights.keys() - BLIND_TO_PROMOTIONS:
+        known = np.zeros(horizon, dtype=bool)
     of_the_day = rest - _of_ordinary_days(rest, weekdays, known, ~(known | never | closed))
     estimated = np.column_stack([np.full(horizon, level), weekday, season, np.where(known, of_the_day, 0.0)])
     decimals = _decimals(max(abs(level), float(np.abs(yhat).max())))
