@@ -25,6 +25,7 @@ from app.db.store import Row, TenantStore
 from app.errors import (
     CandidateFailed,
     CandidateUnavailable,
+    ModelOutdated,
     OutOfTime,
     TenantBusy,
     TenantcastError,
@@ -43,11 +44,13 @@ from app.services.ml.hashing import (
     input_hash,
     output_hash,
     pack_snapshot,
+    refreshed_document,
 )
+from app.services.ml.history_mark import HistoryMark
 from app.services.ml.intake import TenantInput, read_tenant_input
 from app.services.ml.ml_engine import BusinessMLEngine
 from app.services.ml.model_version_manager import MODEL_TYPE, ModelVersionManager
-from app.services.ml.reanchoring import Anchor, judge
+from app.services.ml.reanchoring import Anchor, due, judge
 from app.services.ml.results import EngineResult, TrainingReport
 from app.services.ml.series import DailySeries
 from app.services.ml.training_report import add_error, add_input, add_result, changes_since, empty_report, finite
@@ -185,7 +188,7 @@ def _read_compute_write(task: _Task) -> None:
 
 @dataclass(frozen=True, eq=False)
 class _Plan:
-    """What is computed: a fit, or (with ``anchor``) a stored model carried forward."""
+    """What is computed: a fit, or (with ``anchor``) a stored model carried forward or refreshed."""
 
     known: TenantInput
     series: DailySeries
@@ -196,7 +199,11 @@ class _Plan:
     @property
     def document(self) -> Row:
         """The text of the input hash and of the snapshot."""
-        return carried_document(self.fit_document, self.anchor.model_version) if self.anchor else self.fit_document
+        if self.anchor is None:
+            return self.fit_document
+        if self.anchor.refresh:
+            return refreshed_document(self.fit_document, self.anchor.model.scored_hash)
+        return carried_document(self.fit_document, self.anchor.model_version)
 
 
 def _plan(task: _Task, known: TenantInput, series: DailySeries, settings: MLSettings) -> _Plan | None:
@@ -212,14 +219,25 @@ def _plan(task: _Task, known: TenantInput, series: DailySeries, settings: MLSett
     plan = _Plan(known, series, settings, document)
     if _is_current(task, plan):
         return None
-    if task.item.reanchor:
-        saved = ModelVersionManager(task.item.store, task.keys).load_active_model()
-        judged = judge(saved, fitted_under(document), series.end, settings.model_max_age_days)
-        if isinstance(judged, Anchor):
-            plan = replace(plan, anchor=judged)
-            return None if _is_current(task, plan) else plan
-        task.report["refit_reason"] = judged
+    judged = _judged(task, plan)
+    if isinstance(judged, Anchor):
+        plan = replace(plan, anchor=judged)
+        return None if _is_current(task, plan) else plan
+    task.report["refit_reason"] = judged
     return plan
+
+
+def _judged(task: _Task, plan: _Plan) -> Anchor | str:
+    """The model to go on with, or why one is fitted from nothing."""
+    settings, series = plan.settings, plan.series
+    if not task.item.reanchor and settings.rescore_days == 1:
+        return ""
+    saved = ModelVersionManager(task.item.store, task.keys).load_active_model()
+    max_age_days = settings.model_max_age_days if task.item.reanchor else settings.rescore_days
+    judged = judge(saved, fitted_under(plan.fit_document), series.end, max_age_days)
+    if task.item.reanchor or isinstance(judged, str):
+        return judged
+    return due(judged.model, series, plan.known.calendar, settings.rescore_days) or replace(judged, refresh=True)
 
 
 def _is_current(task: _Task, plan: _Plan) -> bool:
@@ -230,16 +248,17 @@ def _is_current(task: _Task, plan: _Plan) -> bool:
 
 def _compute(task: _Task, plan: _Plan) -> tuple[EngineResult, _Plan]:
     """The result, and the plan as it was carried out: a model that cannot be carried forward is fitted anew."""
-    engine, calendar = BusinessMLEngine(plan.settings), plan.known.calendar
-    if plan.anchor is not None:
+    engine, calendar, anchor = BusinessMLEngine(plan.settings), plan.known.calendar, plan.anchor
+    if anchor is not None:
+        go_on = engine.refresh if anchor.refresh else engine.reanchor
         try:
-            result = engine.reanchor(plan.anchor.model, plan.series, calendar)
-        except (CandidateFailed, CandidateUnavailable) as error:
+            result = go_on(anchor.model, plan.series, calendar)
+        except (CandidateFailed, CandidateUnavailable, ModelOutdated) as error:
             _log.warning("model_not_carried_forward", code=error.code, reason=error.message)
             task.report["refit_reason"] = error.message
             plan = replace(plan, anchor=None)
         else:
-            task.report["reanchored"] = True
+            task.report["reanchored"] = not anchor.refresh
             return result, plan
     return engine.forecast(plan.series, calendar), plan
 
@@ -309,11 +328,11 @@ def _publish(task: _Task, result: EngineResult, plan: _Plan) -> None:
 
 def _model_row(task: _Task, result: EngineResult, plan: _Plan) -> Row:
     """The part ``model`` of what is published: a new version, or the name of the one that was carried forward."""
-    if plan.anchor is not None:
+    if plan.anchor is not None and not plan.anchor.refresh:
         return {"model_type": MODEL_TYPE, "model_version": plan.anchor.model_version, "reused": True}
     metrics = finite(result.metrics)
     saved = ModelVersionManager(task.item.store, task.keys).save_model(
-        FittedModel.of(result, fitted_under(plan.fit_document)).to_state(),
+        _model(result, plan).to_state(),
         model_version=f"{result.as_of:%Y%m%d}.{task.item.fence}",
         run_id=task.item.run_id,
         fence=task.item.fence,
@@ -326,6 +345,13 @@ def _model_row(task: _Task, result: EngineResult, plan: _Plan) -> Row:
         accuracy=max(0.0, 1.0 - metrics["wape"]) if "wape" in metrics else None,
     )
     return saved.as_row()
+
+
+def _model(result: EngineResult, plan: _Plan) -> FittedModel:
+    if plan.anchor is not None:
+        return plan.anchor.model.refreshed(result)
+    history = HistoryMark.of(plan.series, plan.known.calendar)
+    return FittedModel.of(result, fitted_under(plan.fit_document), history, output_hash(result))
 
 
 def _note_failure(task: _Task, error: TenantcastError, *, may_retry: bool) -> None:

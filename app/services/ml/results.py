@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from app.services.ml.candidates.base import State
 from app.services.ml.notes import Note
+from app.services.ml.past_forecasts import PastForecasts
 from app.services.ml.series import FloatArray
 
 
@@ -25,6 +26,7 @@ class CandidateScore:
     metrics: dict[str, float] = field(default_factory=dict)
     weight: float = 0.0
     seconds: float = 0.0
+    scored_through: str = ""  # ISO date, the last day that the metrics are about; "" without any
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +83,7 @@ class EngineResult:
     seconds: dict[str, float]  # per stage
     residuals: Residuals  # what the bands were made from
     blend: dict[str, float]  # `weights` unrounded, as the forecast was made with them
+    past: PastForecasts | None = None  # what later days are scored with; None without a comparison
 
 
 class ForecastDay(TypedDict):
