@@ -117,7 +117,10 @@ class _Worker:
             if not item["ready"]:
                 continue
             tenant_id = parse_tenant_id(item["tenant_id"])
-            claimed = runs.claim_item(self._store(tenant_id), self.work.run_id, self.work.settings.ml_lease_seconds)
+            settings = self.work.settings
+            claimed = runs.claim_item(
+                self._store(tenant_id), self.work.run_id, settings.ml_lease_seconds, settings.ml_task_seconds
+            )
             if isinstance(claimed, runs.Claim):
                 self._work(tenant_id, claimed)
                 return True
@@ -137,7 +140,8 @@ class _Worker:
         from app.services.ml.pipeline import train_item
 
         self.tell(Event(kind="started", tenant_id=str(tenant_id), text=""))
-        item = runs.Item(self._store(tenant_id), self.work.run_id, claimed, self.work.settings.ml_lease_seconds)
+        settings = self.work.settings
+        item = runs.Item(self._store(tenant_id), self.work.run_id, claimed, settings.ml_lease_seconds, settings)
         report = train_item(
             item, self.work.ml_settings, self.keys, force=claimed.force, as_of=claimed.as_of, may_retry=True
         )

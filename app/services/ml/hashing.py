@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -44,6 +45,7 @@ class RestoredInput:
     code_version: str
     model_version: str | None = None  # of the model that was carried forward; None: a model was fitted
     scored: str | None = None  # output hash of the comparison that was gone on with; None: candidates were compared
+    left_out: tuple[str, ...] = ()  # candidates that had hung in the attempt before
 
 
 def canonical_json(value: object) -> bytes:
@@ -100,13 +102,21 @@ def refreshed_document(document: dict[str, Any], scored_hash: str) -> dict[str, 
     return document | {"scored": scored_hash}
 
 
+def curtailed_document(document: dict[str, Any], hung: Iterable[str]) -> dict[str, Any]:
+    """The `input_document` of a fit without the candidates that hung in the attempt before.
+
+    Its hash is another one than that of a whole fit on the same days: the next run tries all of them again.
+    """
+    return document | {"left_out": sorted(hung)}
+
+
 def input_hash(document: dict[str, Any]) -> str:
     """SHA-256 (hex) of `input_document`."""
     return hashlib.sha256(canonical_json(document)).hexdigest()
 
 
 def output_hash(result: EngineResult) -> str:
-    """SHA-256 (hex) of forecast, bands, anomalies, weights and model state, at 6 significant digits."""
+    """SHA-256 (hex) of forecast, bands, totals, parts, anomalies, weights and model state, at 6 significant digits."""
     forecast = result.forecast
     document = {
         "as_of": result.as_of.isoformat(),
@@ -116,6 +126,11 @@ def output_hash(result: EngineResult) -> str:
             repr(float(level)): rounded([lower.tolist(), upper.tolist()])
             for level, (lower, upper) in forecast.bands.items()
         },
+        "totals": {
+            str(total.days): {repr(float(level)): rounded(list(band)) for level, band in total.bands.items()}
+            for total in result.totals
+        },
+        "parts": [rounded(result.parts.of_day(step)) for step in range(forecast.yhat.size)],
         "anomalies": [_anomaly(anomaly) for anomaly in result.anomalies],
         "chosen": result.chosen,
         "weights": rounded(result.weights),
@@ -190,6 +205,7 @@ def _restore(document: dict[str, Any]) -> RestoredInput:
         code_version=str(document["code_version"]),
         model_version=document.get("model_version"),
         scored=document.get("scored"),
+        left_out=tuple(document.get("left_out", ())),
     )
 
 

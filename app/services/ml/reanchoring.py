@@ -52,7 +52,7 @@ def due(model: FittedModel, series: DailySeries, calendar: Calendar, rescore_day
     if age >= rescore_days:
         return f"The candidates were compared {age} days ago."
     if model.past is None or model.history is None:
-        return "The model has no past forecasts with which newer days could be scored."
+        return "The last comparison left candidates out, or no past forecasts with which newer days could be scored."
     return model.history.change(series, calendar)
 
 
