@@ -61,6 +61,8 @@ class ForecastFields(BaseModel):
     model_max_age_days: int = Field(35, ge=1, le=3650)  # an older model is fitted anew instead of carried forward
     global_model: bool = False  # the tenant's rows may teach, and it is forecast by, a model over all that agreed
     global_model_cron: str = "0 0 * * 1"  # before the retrain, so that its tenants find the new one
+    # A model of this age is fitted anew by the weekly run, and every candidate scored again; 1: always
+    rescore_days: int = Field(28, ge=1, le=364)
     retrain_cron: str = "0 2 * * 1"
     tenant_ids: str = "*"
     error_alert_mape: float = Field(50.0, gt=0, le=1000, allow_inf_nan=False)

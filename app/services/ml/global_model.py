@@ -76,7 +76,7 @@ class Gatherer:
             if n_days < LEAST_HISTORY:
                 continue
             with np.errstate(all="ignore"):
-                rows = _sample(Table(series.head(n_days), seen).training(), self._share)
+                rows = _sample(Table.of(series.head(n_days), seen).training(), self._share)
             distance = np.clip(rows.target - rows.base, -FARTHEST, FARTHEST)
             sound = np.isfinite(distance)
             gathered.values.append(rows.values[sound].astype(np.float32))
@@ -102,7 +102,7 @@ class Gatherer:
         for day in ready:
             gathered = self._gathered.pop(day)
             values, distances = np.concatenate(gathered.values), np.concatenate(gathered.distances)
-            fits.append(GlobalFit(day, Trees.fit(values, distances, PARAMETERS, N_TREES, NAME).model))
+            fits.append(GlobalFit(day, Trees.fit(values, distances, PARAMETERS, N_TREES, NAME)))
         return GlobalModel(tuple(fits), self._features)
 
 

@@ -11,7 +11,7 @@ import structlog
 from app import __version__
 from app.config.ml_settings import MLSettings
 from app.db.store import Row
-from app.errors import CandidateFailed, CandidateUnavailable
+from app.errors import CandidateFailed, CandidateUnavailable, ModelOutdated
 from app.services import runs
 from app.services.ml.artifact import ArtifactKeys
 from app.services.ml.candidates.base import Forecaster
@@ -25,6 +25,7 @@ from app.services.ml.hashing import (
     fitted_under,
     input_document,
     input_hash,
+    refreshed_document,
     with_global_model,
 )
 from app.services.ml.intake import TenantInput
@@ -32,7 +33,7 @@ from app.services.ml.lookout import Lookout
 from app.services.ml.ml_engine import BusinessMLEngine
 from app.services.ml.model_version_manager import ModelVersionManager
 from app.services.ml.notes import Note
-from app.services.ml.reanchoring import Anchor, judge
+from app.services.ml.reanchoring import Anchor, due, judge
 from app.services.ml.results import EngineResult, TrainingReport
 from app.services.ml.series import DailySeries
 
@@ -63,7 +64,7 @@ class Task:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """What is computed: a fit, or (with ``anchor``) a stored model carried forward."""
+    """What is computed: a fit, or (with ``anchor``) a stored model carried forward or refreshed."""
 
     known: TenantInput
     series: DailySeries
@@ -76,6 +77,8 @@ class Plan:
     @property
     def document(self) -> Row:
         """The text of the input hash and of the snapshot."""
+        if self.anchor and self.anchor.refresh:
+            return refreshed_document(self.fit_document, self.anchor.model.scored_hash)
         if self.anchor:
             return carried_document(self.fit_document, self.anchor.model_version)
         return curtailed_document(self.fit_document, self.hung) if self.hung else self.fit_document
@@ -96,13 +99,11 @@ def make_plan(task: Task, known: TenantInput, series: DailySeries, settings: MLS
         plan = _with_global_model(task, plan)
     if _is_current(task, plan):
         return None
-    if task.item.reanchor:
-        saved = ModelVersionManager(task.item.store, task.keys).load_active_model()
-        judged = judge(saved, fitted_under(document), series.end, settings.model_max_age_days)
-        if isinstance(judged, Anchor):
-            plan = replace(plan, anchor=judged)
-            return None if _is_current(task, plan) else plan
-        task.report["refit_reason"] = judged
+    judged = _judged(task, plan)
+    if isinstance(judged, Anchor):
+        plan = replace(plan, anchor=judged)
+        return None if _is_current(task, plan) else plan
+    task.report["refit_reason"] = judged
     return plan
 
 
@@ -110,17 +111,19 @@ def carry_out(task: Task, plan: Plan) -> tuple[EngineResult, Plan]:
     """The result, and the plan as it was carried out: a model that cannot be carried forward is fitted anew."""
     lookout = Lookout(task.item.computing, plan.hung)
     calendar = plan.known.calendar
-    if plan.anchor is not None:
+    if (anchor := plan.anchor) is not None:
+        # Estimated anew, a member is so from the newest global model; carried forward, it needs the one it had.
+        others = plan.others if anchor.refresh else _others_of(task, plan, anchor.model)
+        engine = BusinessMLEngine(plan.settings, others=others, lookout=lookout)
+        go_on = engine.refresh if anchor.refresh else engine.reanchor
         try:
-            others = _others_of(task, plan, plan.anchor.model)
-            engine = BusinessMLEngine(plan.settings, others=others, lookout=lookout)
-            result = engine.reanchor(plan.anchor.model, plan.series, calendar)
-        except (CandidateFailed, CandidateUnavailable) as error:
+            result = go_on(anchor.model, plan.series, calendar)
+        except (CandidateFailed, CandidateUnavailable, ModelOutdated) as error:
             _log.warning("model_not_carried_forward", code=error.code, reason=error.message)
             task.report["refit_reason"] = error.message
             plan = replace(plan, anchor=None)
         else:
-            task.report["reanchored"] = True
+            task.report["reanchored"] = not anchor.refresh
             return result, plan
     engine = BusinessMLEngine(plan.settings, others=plan.others, lookout=lookout)
     return engine.forecast(plan.series, calendar), plan
@@ -150,6 +153,19 @@ def _global_model(task: Task, plan: Plan, version: str | None = None) -> GlobalM
     """That version, or the newest, or why there is none."""
     store = GlobalModelStore(task.item.store.gateway, task.keys)
     return store.find(plan.series.end, plan.settings.model_max_age_days, version)
+
+
+def _judged(task: Task, plan: Plan) -> Anchor | str:
+    """The model to go on with, or why one is fitted from nothing."""
+    settings, series = plan.settings, plan.series
+    if not task.item.reanchor and settings.rescore_days == 1:
+        return ""
+    saved = ModelVersionManager(task.item.store, task.keys).load_active_model()
+    max_age_days = settings.model_max_age_days if task.item.reanchor else settings.rescore_days
+    judged = judge(saved, fitted_under(plan.fit_document), series.end, max_age_days)
+    if task.item.reanchor or isinstance(judged, str):
+        return judged
+    return due(judged.model, series, plan.known.calendar, settings.rescore_days) or replace(judged, refresh=True)
 
 
 def _is_current(task: Task, plan: Plan) -> bool:

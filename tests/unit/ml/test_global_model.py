@@ -70,8 +70,8 @@ def test_days_after_the_day_of_a_fit_change_nothing_of_it(model):
     changed = [series_of(np.r_[series.y[:n_known], series.y[n_known:] * 7], series.start) for series in shops()]
     longer = [series_of(np.r_[series.y, np.full(50, 1e6)], series.start) for series in shops()]
 
-    assert trained(changed).fits[0].model == model.fits[0].model
-    assert trained(changed).fits[1].model != model.fits[1].model
+    assert trained(changed).fits[0].digest == model.fits[0].digest
+    assert trained(changed).fits[1].digest != model.fits[1].digest
     assert trained(longer).version == model.version
 
 
@@ -162,8 +162,8 @@ def test_a_state_of_another_version_is_refused(model):
     "damage",
     [
         {"format": 0}, {"fits": []}, {"fits": None}, {"features": "x"}, {"fits": [{"trained_through": "2024-01-01"}]},
-        {"fits": [{"trained_through": "2024-01-01", "model": b"no trees"}]},
-        {"fits": [{"trained_through": "2024-01-01", "model": "text"}]},
+        {"fits": [{"trained_through": "2024-01-01", "trees": b"no trees"}]},
+        {"fits": [{"trained_through": "2024-01-01", "trees": {}}]},
     ],
 )  # fmt: skip
 def test_a_damaged_model_is_refused(model, damage):

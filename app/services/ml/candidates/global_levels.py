@@ -10,6 +10,8 @@ from datetime import date
 from functools import cached_property
 from typing import ClassVar, Self
 
+import numpy as np
+
 from app.config.ml_settings import MLSettings
 from app.errors import ArtifactRefused, CandidateFailed, CandidateUnavailable
 from app.services.ml.calendar import Calendar
@@ -30,12 +32,13 @@ class GlobalFit:
     """Trees that have seen no day of any tenant after ``trained_through``."""
 
     trained_through: date
-    model: bytes  # of `Trees`
+    trees: Trees
 
     @cached_property
-    def trees(self) -> Trees:
-        """The trees, read once."""
-        return Trees.restore({"model": self.model}, NAME)
+    def digest(self) -> bytes:
+        """SHA-256 of the trees."""
+        state = self.trees.state()
+        return hashlib.sha256(b"".join(np.asarray(state[name]).tobytes() for name in sorted(state))).digest()
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +56,7 @@ class GlobalModel:
     @cached_property
     def version(self) -> str:
         """The day, and a digest of the trees: equal rows give the same version."""
-        digest = hashlib.sha256(b"".join(hashlib.sha256(fit.model).digest() for fit in self.fits)).hexdigest()
+        digest = hashlib.sha256(b"".join(fit.digest for fit in self.fits)).hexdigest()
         return f"{self.trained_through:%Y%m%d}.{digest[:VERSION_DIGITS]}"
 
     def known_by(self, day: date) -> GlobalFit | None:
@@ -62,7 +65,7 @@ class GlobalModel:
 
     def to_state(self) -> State:
         """Plain numbers, strings and bytes, as `artifact` stores them."""
-        fits = [{"trained_through": fit.trained_through.isoformat(), "model": fit.model} for fit in self.fits]
+        fits = [{"trained_through": fit.trained_through.isoformat(), "trees": fit.trees.state()} for fit in self.fits]
         return {"format": FORMAT, "features": list(self.features), "fits": fits}
 
     @classmethod
@@ -85,11 +88,9 @@ def _checked(state: State) -> GlobalModel:
     fits, features = state["fits"], state["features"]
     if not isinstance(fits, list) or not isinstance(features, list) or not fits:
         raise ValueError("no fits or no names")
-    found = tuple(GlobalFit(date.fromisoformat(fit["trained_through"]), fit["model"]) for fit in fits)
+    found = tuple(GlobalFit(date.fromisoformat(fit["trained_through"]), Trees.restore(fit["trees"])) for fit in fits)
     if [fit.trained_through for fit in found] != sorted({fit.trained_through for fit in found}):
         raise ValueError("the fits are not in the order of their days")
-    for fit in found:
-        _ = fit.trees
     return GlobalModel(found, tuple(map(str, features)))
 
 
