@@ -1,0 +1,200 @@
+"""Forecasts that are not on file yet: made by processes of one thread each, timed, and filed as they come."""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from multiprocessing import get_context
+
+import numpy as np
+
+from app.services.ml.evaluate import _cpu_seconds as cpu_seconds
+from app.services.ml.series import SEASON
+from benchmarks.data import digest, origins, sample
+from benchmarks.methods import Known, Method, Prediction
+from benchmarks.registry import method_named
+from benchmarks.store import Key, Result, ResultFile, machine
+
+SPREAD = 0.618_033_988_749_895  # the golden ratio's multiples fall evenly into 0..1
+Progress = Callable[[int, int, str], None]  # forecasts done, in all, method
+
+
+@dataclass(frozen=True)
+class Span:
+    """How far and how often every series is forecast."""
+
+    horizon: int
+    windows: int
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """Forecasts that one process makes in one go: of one series, or of all of them from one window."""
+
+    method: str
+    horizon: int
+    shown: tuple[Known, ...]
+    keys: tuple[Key, ...]
+
+
+def keys_of(method: Method, series: Sequence[Known], span: Span) -> list[tuple[Known, Key]]:
+    """Everything that ``method`` has to forecast: what it is shown, and the key of the result."""
+    wanted = _share(method, series)
+    shown = [_before(one, known) for one in wanted for known in origins(one.series.y, *_steps(span), SEASON)]
+    settings, version, kind = json.dumps(dict(method.settings), sort_keys=True), method.version(), machine()
+    together = _batch_digests(method, wanted, span) if method.together else {}
+    found = []
+    for one in shown:
+        known = len(one.series)
+        data = together.get((one.unique_id, known)) or digest([one], countries=method.countries)
+        found.append((one, Key(method.name, one.unique_id, known, span.horizon, data, version, settings, kind)))
+    return found
+
+
+def run(
+    methods: Sequence[Method],
+    series: Sequence[Known],
+    span: Span,
+    file: ResultFile,
+    *,
+    jobs: int = 1,
+    minutes: float | None = None,
+    progress: Progress | None = None,
+) -> bool:
+    """Make and file what is missing.
+
+    Series go one after the other through all methods, in an order that jumps over the whole file: what an ended run has
+    reached can be compared, and is an even sample.
+
+    Parameters
+    ----------
+    methods, series, span : what to forecast; methods that are not installed must be left out before
+    file : earlier results, to which each new one is added
+    jobs : processes
+    minutes : no forecast is begun after this time
+    progress : called as results come
+
+    Returns
+    -------
+    bool : everything is there
+    """
+    wanted = {method.name: keys_of(method, series, span) for method in methods}
+    tasks = [task for method in methods for task in _tasks(method, wanted[method.name], span, file)]
+    place = {one.unique_id: (n * SPREAD) % 1.0 for n, one in enumerate(series)}
+    tasks.sort(key=lambda task: place[task.keys[0].unique_id])
+    total = sum(map(len, wanted.values()))
+    done = total - sum(len(task.keys) for task in tasks)
+    deadline = time.monotonic() + 60 * minutes if minutes is not None else float("inf")
+    for name, results in _results(tasks, jobs, deadline):
+        file.add(results)
+        done += len(results)
+        if progress is not None:
+            progress(done, total, name)
+    return done == total
+
+
+def _results(tasks: Sequence[Task], jobs: int, deadline: float) -> Iterator[tuple[str, list[Result]]]:
+    """Processes are spawned, never forked: XGBoost hangs in a forked child."""
+    waiting = iter(tasks)
+    if jobs <= 1 or len(tasks) <= 1:
+        while time.monotonic() < deadline and (task := next(waiting, None)):
+            yield task.method, _work(task)
+        return
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        running: dict[Future[list[Result]], str] = {}
+        while True:
+            while len(running) < 2 * jobs and time.monotonic() < deadline and (task := next(waiting, None)):
+                running[pool.submit(_work, task)] = task.method
+            if not running:
+                return
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                yield running.pop(future), future.result()
+
+
+def _tasks(method: Method, wanted: list[tuple[Known, Key]], span: Span, file: ResultFile) -> Iterator[Task]:
+    missing = [(known, key) for known, key in wanted if file.get(key) is None]
+    groups: dict[str, list[tuple[Known, Key]]] = {}
+    if method.together is None:
+        for known, key in missing:
+            groups.setdefault(key.unique_id, []).append((known, key))
+    elif missing:
+        places: dict[str, int] = {}
+        for known, key in wanted:  # all series of a window, also those on file: the model learns from all
+            place = places[key.unique_id] = places.get(key.unique_id, -1) + 1
+            groups.setdefault(str(place), []).append((known, key))
+        groups = {place: group for place, group in groups.items() if any(file.get(key) is None for _, key in group)}
+    for group in groups.values():
+        shown, keys = zip(*group, strict=True)
+        yield Task(method.name, span.horizon, shown, keys)
+
+
+_warm: set[str] = set()
+
+
+def _work(task: Task) -> list[Result]:
+    method = method_named(task.method)
+    if method.name not in _warm:
+        method.warm_up()
+        _warm.add(method.name)
+    if method.together is not None:
+        return _all_at_once(method, task)
+    return [_one(method, known, key) for known, key in zip(task.shown, task.keys, strict=True)]
+
+
+def _one(method: Method, known: Known, key: Key) -> Result:
+    assert method.alone is not None  # noqa: S101 - for the type checker
+    before = cpu_seconds()
+    try:
+        with np.errstate(all="ignore"):
+            prediction = _sound(method.alone(known, key.horizon), key.horizon)
+    except Exception as error:  # noqa: BLE001 - a rival may raise anything; the failure is its result
+        return Result(key, None, cpu_seconds() - before, f"{type(error).__name__}: {error}"[:200])
+    return Result(key, prediction, cpu_seconds() - before)
+
+
+def _all_at_once(method: Method, task: Task) -> list[Result]:
+    assert method.together is not None  # noqa: S101 - for the type checker
+    before = cpu_seconds()
+    predictions = method.together(list(task.shown), task.horizon)
+    each = (cpu_seconds() - before) / len(task.keys)
+    results = []
+    for key in task.keys:
+        try:
+            results.append(Result(key, _sound(predictions[key.unique_id], key.horizon), each))
+        except (KeyError, ValueError) as error:
+            results.append(Result(key, None, each, f"{type(error).__name__}: {error}"[:200]))
+    return results
+
+
+def _sound(prediction: Prediction, horizon: int) -> Prediction:
+    for values in (prediction.mean, *prediction.bounds.values()):
+        if np.shape(values) != (horizon,) or not np.isfinite(values).all():
+            raise ValueError("a forecast of another length, or one that is not finite")
+    return prediction.clipped()
+
+
+def _before(one: Known, known: int) -> Known:
+    return Known(one.unique_id, one.series.head(known), one.country)
+
+
+def _share(method: Method, series: Sequence[Known]) -> Sequence[Known]:
+    return series if method.share == 1 else sample(series, max(1, round(method.share * len(series))))
+
+
+def _steps(span: Span) -> tuple[int, int]:
+    return span.horizon, span.windows
+
+
+def _batch_digests(method: Method, series: Sequence[Known], span: Span) -> dict[tuple[str, int], str]:
+    """Of a method that sees all series at once, the hash of all that it sees from one window, by series and origin."""
+    by_window: dict[int, list[Known]] = {}
+    for one in series:
+        for place, known in enumerate(origins(one.series.y, *_steps(span), SEASON)):
+            by_window.setdefault(place, []).append(_before(one, known))
+    return {
+        (one.unique_id, len(one.series)): hashed
+        for batch in by_window.values()
+        for hashed in [digest(batch, countries=method.countries)]
+        for one in batch
+    }
