@@ -67,9 +67,9 @@ $(BENCH_VENV)/.installed: requirements-bench.lock
 	$(BENCH_BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bench.lock
 	@touch $@
 
-bench: $(BENCH_VENV)/.installed  ## Beside its rivals on real series (SAMPLE=20: ten minutes; ABLATION=1; METHODS=a,b; JOBS=2)
+bench: $(BENCH_VENV)/.installed  ## Beside its rivals on real series (SAMPLE=20: ten minutes; METHODS=a,b; ABLATION=1; FRESH=1; JSON=1)
 	@$(BENCH_BIN)/python -m benchmarks.bench --jobs $(JOBS) $(if $(SAMPLE),--sample $(SAMPLE)) \
-	  $(if $(METHODS),--methods $(METHODS)) $(if $(ABLATION),--ablation) $(if $(JSON),--json)
+	  $(if $(METHODS),--methods $(METHODS)) $(if $(ABLATION),--ablation) $(if $(FRESH),--fresh) $(if $(JSON),--json)
 
 sure: lint types imports  ## Every check that is not a test
 

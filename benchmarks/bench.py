@@ -4,6 +4,7 @@
     make bench SAMPLE=20           20 series, evenly from every source, in at most 10 minutes
     make bench ABLATION=1          also `full` with one part taken out at a time
     make bench METHODS=reference,tenantcast_fast
+    make bench SAMPLE=20 FRESH=1   measure everything anew: times side by side, under one load
 
 Forecasts are kept in .cache/bench/results.jsonl by method, series, origin, data, versions, settings and kind of
 machine: what is there is not made again. The data come from TENANTCAST_DATA (../shared/data).
@@ -55,6 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return REFUSED
     series = sample(series, asked.sample) if asked.sample else series
     span = Span(asked.horizon, asked.windows)
+    if asked.fresh:
+        asked.results.unlink(missing_ok=True)
     file = ResultFile(asked.results)
     with _bar(console) as progress:
         run(chosen, series, span, file, jobs=asked.jobs, minutes=asked.minutes, progress=progress)
@@ -108,12 +111,16 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, help=f"begin nothing after that ({SAMPLE_MINUTES:g} with --sample)")
     parser.add_argument("--horizon", type=int, default=28)
     parser.add_argument("--windows", type=int, default=3)
-    parser.add_argument("--results", type=Path, default=CACHE / "results.jsonl", help="where forecasts are kept")
+    kept = parser.add_mutually_exclusive_group()
+    kept.add_argument("--results", type=Path, default=CACHE / "results.jsonl", help="where forecasts are kept")
+    kept.add_argument("--fresh", action="store_true", help="make everything anew; what was kept stays where it is")
     parser.add_argument("--page", type=Path, help=f"default: {PAGE}; {CACHE}/benchmarks.md for a part of the table")
     parser.add_argument("--json", action="store_true", help="the figures as JSON on stdout")
     asked = parser.parse_args(arguments)
     if asked.sample and asked.minutes is None:
         asked.minutes = SAMPLE_MINUTES
+    if asked.fresh:
+        asked.results = CACHE / "fresh" / "results.jsonl"
     if min(asked.jobs, asked.horizon, asked.windows, asked.sample or 1) < 1:
         parser.error("--jobs, --horizon, --windows and --sample must be 1 or more")
     return asked
@@ -132,8 +139,8 @@ def _bar(console: Console) -> Iterator[Progress | None]:
 
 
 def _about(asked: argparse.Namespace, span: Span) -> About:
-    variables = {"SAMPLE": asked.sample, "ABLATION": 1 if asked.ablation else None, "METHODS": asked.methods or None}
-    given = "".join(f" {name}={value}" for name, value in variables.items() if value)
+    variables = {"SAMPLE": asked.sample, "METHODS": asked.methods, "ABLATION": asked.ablation, "FRESH": asked.fresh}
+    given = "".join(f" {name}={1 if value is True else value}" for name, value in variables.items() if value)
     return About(
         command=f"make bench{given}",
         date=datetime.now(UTC).date().isoformat(),
@@ -156,7 +163,7 @@ def _commit() -> str:
 
 def _write(asked: argparse.Namespace, found: dict[str, Any], console: Console) -> None:
     """docs/benchmarks.md is for the whole table; a part of it goes beside the results."""
-    whole = not (asked.sample or asked.methods or found["unfinished"])
+    whole = not (asked.sample or asked.methods or asked.fresh or found["unfinished"])
     target = asked.page or (PAGE if whole else asked.results.parent / PAGE.name)
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(page(found), encoding="utf-8")

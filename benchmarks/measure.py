@@ -26,6 +26,8 @@ class Reached:
     windows: Windows = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
     unfinished: int = 0
+    days: set[str] = field(default_factory=set)  # on which the results were made
+    loads: list[float] = field(default_factory=list)  # of the machine while they were made
 
     def of(self, unique_ids: frozenset[str]) -> "Reached":
         """The same method on some of the series."""
@@ -44,7 +46,10 @@ def measure(methods: Sequence[Method], series: Sequence[Known], span: Span, file
             result = file.get(key)
             if result is None:
                 reached.unfinished += 1
-            elif result.prediction is None:
+                continue
+            reached.days.add(result.day)
+            reached.loads.append(result.load)
+            if result.prediction is None:
                 reached.failures.append(f"{key.unique_id} after {key.known} days: {result.failure}")
             else:
                 y, forecast = whole[key.unique_id], result.prediction

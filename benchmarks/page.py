@@ -69,7 +69,7 @@ def page(found: dict[str, Any]) -> str:
         keep_trailing_newline=True,
         autoescape=False,  # noqa: S701 - Markdown from our own numbers
     )
-    environment.filters.update(number=_number, percent=_percent, ratio=_ratio_text)
+    environment.filters.update(number=_number, short=_short, percent=_percent, ratio=_ratio_text)
     return environment.get_template(TEMPLATE).render(found, totals=TOTALS)
 
 
@@ -86,6 +86,8 @@ def _row(one: Reached, other: Reached | None, sources: dict[str, frozenset[str]]
         "windows": len(one.windows),
         "series": len({unique_id for unique_id, _ in one.windows}),
         "failed": len(one.failures),
+        "days": sorted(one.days),
+        "load": sum(one.loads) / len(one.loads) if one.loads else float("nan"),
         **{measure: pooled(one.windows, measure) for measure in MEASURES},
         "ratios": _compared(one, other, RATIOS),
         "by_source": {
@@ -133,6 +135,7 @@ def _or_dash(show: Callable[[float], str]) -> Callable[[float | None], str]:
 
 
 _number = _or_dash(lambda value: f"{value:.3f}")
+_short = _or_dash(lambda value: f"{value:.1f}")
 _percent = _or_dash(lambda value: f"{100 * value:.1f} %")
 
 

@@ -5,7 +5,8 @@ import json
 import os
 import platform
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -36,16 +37,23 @@ class Key:
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """One forecast of one series from one origin, or why there is none; CPU in seconds."""
+    """One forecast of one series from one origin, or why there is none.
+
+    ``day`` and ``load`` say when it was made (UTC) and how busy the machine was: processes that wanted to run, per
+    core. A busy core takes more CPU time for the same work, so times compare only between results of like load.
+    """
 
     key: Key
     prediction: Prediction | None
     cpu_seconds: float
     failure: str = ""
+    day: str = field(default_factory=lambda: datetime.now(UTC).date().isoformat())
+    load: float = field(default_factory=lambda: os.getloadavg()[0] / (os.cpu_count() or 1))
 
     def as_line(self) -> str:
         """One line of JSON."""
         row: dict[str, Any] = {"id": self.key.text(), **asdict(self.key), "cpu": round(self.cpu_seconds, 6)}
+        row |= {"day": self.day, "load": round(self.load, 2)}
         if self.prediction is None:
             return json.dumps(row | {"failure": self.failure})
         row["mean"] = _short(self.prediction.mean)
@@ -58,11 +66,12 @@ class Result:
         """Back from `as_line`; ValueError or KeyError for a line that is none."""
         row = json.loads(line)
         key = Key(**{name: row[name] for name in Key.__dataclass_fields__})
+        made = {"day": row["day"], "load": row["load"]}
         if "mean" not in row:
-            return Result(key, None, row["cpu"], row["failure"])
+            return Result(key, None, row["cpu"], row["failure"], **made)
         bounds = {float(quantile): np.array(bound) for quantile, bound in row["bounds"].items()}
         totals = {int(days): tuple(bounds) for days, bounds in row["totals"].items()}
-        return Result(key, Prediction(np.array(row["mean"]), bounds, totals), row["cpu"])
+        return Result(key, Prediction(np.array(row["mean"]), bounds, totals), row["cpu"], **made)
 
 
 class ResultFile:
