@@ -17,6 +17,7 @@ from benchmarks.registry import method_named
 from benchmarks.store import Key, Result, ResultFile, machine
 
 SPREAD = 0.618_033_988_749_895  # the golden ratio's multiples fall evenly into 0..1
+MAX_WORDS = 200  # characters of a failure that are kept
 Progress = Callable[[int, int, str], None]  # forecasts done, in all, method
 
 
@@ -149,22 +150,29 @@ def _one(method: Method, known: Known, key: Key) -> Result:
         with np.errstate(all="ignore"):
             prediction = _sound(method.alone(known, key.horizon), key.horizon)
     except Exception as error:  # noqa: BLE001 - a rival may raise anything; the failure is its result
-        return Result(key, None, cpu_seconds() - before, f"{type(error).__name__}: {error}"[:200])
+        return Result(key, None, cpu_seconds() - before, _words(error))
     return Result(key, prediction, cpu_seconds() - before)
 
 
 def _all_at_once(method: Method, task: Task) -> list[Result]:
     assert method.together is not None  # noqa: S101 - for the type checker
     before = cpu_seconds()
-    predictions = method.together(list(task.shown), task.horizon)
+    try:
+        predictions = method.together(list(task.shown), task.horizon)
+    except Exception as error:  # noqa: BLE001 - as above
+        return [Result(key, None, 0.0, _words(error)) for key in task.keys]
     each = (cpu_seconds() - before) / len(task.keys)
     results = []
     for key in task.keys:
         try:
             results.append(Result(key, _sound(predictions[key.unique_id], key.horizon), each))
         except (KeyError, ValueError) as error:
-            results.append(Result(key, None, each, f"{type(error).__name__}: {error}"[:200]))
+            results.append(Result(key, None, each, _words(error)))
     return results
+
+
+def _words(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0][:MAX_WORDS]
 
 
 def _sound(prediction: Prediction, horizon: int) -> Prediction:

@@ -4,6 +4,7 @@ import gzip
 import json
 from datetime import date
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -181,22 +182,24 @@ def test_two_processes_file_what_one_does(tmp_path: Path) -> None:
         assert alone.prediction.mean.tolist() == shared.prediction.mean.tolist()
 
 
-def test_a_method_that_raises_leaves_a_failure_and_the_others_go_on(tmp_path: Path) -> None:
-    def fails(_: Known, __: int) -> Prediction:
+def test_a_method_that_raises_leaves_failures_and_the_others_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> NoReturn:
         raise ZeroDivisionError("no")
 
-    broken = Method("broken", "broken", fails)
-    methods()["broken"] = broken
-    try:
-        file, series = ResultFile(tmp_path / "r.jsonl"), [known("rossmann_1", 120)]
-        done = run([broken, methods()["snaive"]], series, Span(14, 1), file)
-        found = measure([broken, methods()["snaive"]], series, Span(14, 1), file)
-    finally:
-        del methods()["broken"]
+    alone, together = Method("alone", "alone", fails), Method("together", "together", together=fails)
+    asked = [alone, together, methods()["snaive"]]
+    for method in asked:
+        monkeypatch.setitem(methods(), method.name, method)
+    file, series = ResultFile(tmp_path / "results.jsonl"), [known("rossmann_1", 120)]
 
+    done = run(asked, series, Span(14, 1), file)
+
+    found = measure(asked, series, Span(14, 1), file)
     assert done
-    assert found[0].failures == ["rossmann_1 after 106 days: ZeroDivisionError: no"]
-    assert len(found[1].windows) == 1
+    assert found[0].failures == found[1].failures == ["rossmann_1 after 106 days: ZeroDivisionError: no"]
+    assert [len(one.windows) for one in found] == [0, 0, 1]
 
 
 def test_a_method_over_all_series_is_stale_when_one_of_them_changes() -> None:
