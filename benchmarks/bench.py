@@ -32,8 +32,9 @@ from benchmarks.data import data_folder, read_known, sample
 from benchmarks.measure import measure
 from benchmarks.methods import Method
 from benchmarks.page import About, figures, page
+from benchmarks.plan import Span
 from benchmarks.registry import methods
-from benchmarks.runner import Progress, Span, run
+from benchmarks.runner import Progress, run
 from benchmarks.store import ResultFile, machine
 
 CACHE = Path(".cache/bench")

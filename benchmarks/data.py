@@ -10,7 +10,6 @@ import numpy as np
 
 from app.errors import InvalidFile
 from app.services.ml.evaluate import read_series
-from app.services.ml.series import FloatArray
 from benchmarks.methods import Known
 
 SALES, COUNTRIES = "daily_sales_dev.csv.gz", "countries_dev.csv"
@@ -76,9 +75,9 @@ def digest(known: Sequence[Known], *, countries: bool) -> str:
     return sha.hexdigest()[:16]
 
 
-def origins(y: FloatArray, horizon: int, windows: int, least: int) -> list[int]:
+def origins(n_days: int, horizon: int, windows: int, least: int) -> list[int]:
     """Days known at the last ``windows`` origins, ``horizon`` days apart, oldest first; none below ``least`` + 1."""
-    return [known for back in range(windows, 0, -1) if (known := y.size - back * horizon) > least]
+    return [known for back in range(windows, 0, -1) if (known := n_days - back * horizon) > least]
 
 
 def _spread(n: int, wanted: int) -> list[int]:

@@ -9,7 +9,7 @@ from app.services.ml import metrics as m
 from app.services.ml.evaluate import WORSE_THAN_SNAIVE
 from app.services.ml.series import SEASON, FloatArray
 from benchmarks.methods import TOTALS, Known, Method, Prediction
-from benchmarks.runner import Span, keys_of
+from benchmarks.plan import Span, plan
 from benchmarks.store import ResultFile
 
 Scores = Mapping[str, float]  # of one series-window
@@ -42,7 +42,8 @@ def measure(methods: Sequence[Method], series: Sequence[Known], span: Span, file
     for method in methods:
         windows: dict[tuple[str, int], Scores] = {}
         reached = Reached(method, method.version(), windows)
-        for _, key in keys_of(method, series, span):
+        for one in plan(method, series, span):
+            key = one.key
             result = file.get(key)
             if result is None:
                 reached.unfinished += 1

@@ -12,7 +12,7 @@ from benchmarks.bootstrap import Ratio, ratio
 from benchmarks.data import SOURCES, source_of
 from benchmarks.measure import MEASURES, Reached, pooled
 from benchmarks.methods import TOTALS, Known
-from benchmarks.runner import Span
+from benchmarks.plan import Span
 
 REFERENCE = "reference"
 RATIOS = ("mase", "sql", "cpu")

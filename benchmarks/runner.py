@@ -1,6 +1,5 @@
 """Forecasts that are not on file yet: made by processes of one thread each, timed, and filed as they come."""
 
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -10,23 +9,14 @@ from multiprocessing import get_context
 import numpy as np
 
 from app.services.ml.evaluate import _cpu_seconds as cpu_seconds
-from app.services.ml.series import SEASON
-from benchmarks.data import digest, origins, sample
 from benchmarks.methods import Known, Method, Prediction
+from benchmarks.plan import Span, Wanted, plan
 from benchmarks.registry import method_named
-from benchmarks.store import Key, Result, ResultFile, machine
+from benchmarks.store import Key, Result, ResultFile
 
 SPREAD = 0.618_033_988_749_895  # the golden ratio's multiples fall evenly into 0..1
 MAX_WORDS = 200  # characters of a failure that are kept
 Progress = Callable[[int, int, str], None]  # forecasts done, in all, method
-
-
-@dataclass(frozen=True)
-class Span:
-    """How far and how often every series is forecast."""
-
-    horizon: int
-    windows: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,23 +24,8 @@ class Task:
     """Forecasts that one process makes in one go: of one series, or of all of them from one window."""
 
     method: str
-    horizon: int
     shown: tuple[Known, ...]
     keys: tuple[Key, ...]
-
-
-def keys_of(method: Method, series: Sequence[Known], span: Span) -> list[tuple[Known, Key]]:
-    """Everything that ``method`` has to forecast: what it is shown, and the key of the result."""
-    wanted = _share(method, series)
-    shown = [_before(one, known) for one in wanted for known in origins(one.series.y, *_steps(span), SEASON)]
-    settings, version, kind = json.dumps(dict(method.settings), sort_keys=True), method.version(), machine()
-    together = _batch_digests(method, wanted, span) if method.together else {}
-    found = []
-    for one in shown:
-        known = len(one.series)
-        data = together.get((one.unique_id, known)) or digest([one], countries=method.countries)
-        found.append((one, Key(method.name, one.unique_id, known, span.horizon, data, version, settings, kind)))
-    return found
 
 
 def run(
@@ -80,8 +55,8 @@ def run(
     -------
     bool : everything is there
     """
-    wanted = {method.name: keys_of(method, series, span) for method in methods}
-    tasks = [task for method in methods for task in _tasks(method, wanted[method.name], span, file)]
+    wanted = {method.name: plan(method, series, span) for method in methods}
+    tasks = [task for method in methods for task in _tasks(method, wanted[method.name], file)]
     place = {one.unique_id: (n * SPREAD) % 1.0 for n, one in enumerate(series)}
     tasks.sort(key=lambda task: place[task.keys[0].unique_id])
     total = sum(map(len, wanted.values()))
@@ -113,21 +88,15 @@ def _results(tasks: Sequence[Task], jobs: int, deadline: float) -> Iterator[tupl
                 yield running.pop(future), future.result()
 
 
-def _tasks(method: Method, wanted: list[tuple[Known, Key]], span: Span, file: ResultFile) -> Iterator[Task]:
-    missing = [(known, key) for known, key in wanted if file.get(key) is None]
-    groups: dict[str, list[tuple[Known, Key]]] = {}
-    if method.together is None:
-        for known, key in missing:
-            groups.setdefault(key.unique_id, []).append((known, key))
-    elif missing:
-        places: dict[str, int] = {}
-        for known, key in wanted:  # all series of a window, also those on file: the model learns from all
-            place = places[key.unique_id] = places.get(key.unique_id, -1) + 1
-            groups.setdefault(str(place), []).append((known, key))
-        groups = {place: group for place, group in groups.items() if any(file.get(key) is None for _, key in group)}
+def _tasks(method: Method, wanted: Sequence[Wanted], file: ResultFile) -> Iterator[Task]:
+    groups: dict[str | int, list[Wanted]] = {}
+    for one in wanted:
+        groups.setdefault(one.window if method.together else one.key.unique_id, []).append(one)
     for group in groups.values():
-        shown, keys = zip(*group, strict=True)
-        yield Task(method.name, span.horizon, shown, keys)
+        missing = [one for one in group if file.get(one.key) is None]
+        todo = group if method.together and missing else missing  # it learns from all, also from those on file
+        if todo:
+            yield Task(method.name, tuple(one.known for one in todo), tuple(one.key for one in todo))
 
 
 _warm: set[str] = set()
@@ -158,7 +127,7 @@ def _all_at_once(method: Method, task: Task) -> list[Result]:
     assert method.together is not None  # noqa: S101 - for the type checker
     before = cpu_seconds()
     try:
-        predictions = method.together(list(task.shown), task.horizon)
+        predictions = method.together(list(task.shown), task.keys[0].horizon)
     except Exception as error:  # noqa: BLE001 - as above
         return [Result(key, None, 0.0, _words(error)) for key in task.keys]
     each = (cpu_seconds() - before) / len(task.keys)
@@ -180,29 +149,3 @@ def _sound(prediction: Prediction, horizon: int) -> Prediction:
         if np.shape(values) != (horizon,) or not np.isfinite(values).all():
             raise ValueError("a forecast of another length, or one that is not finite")
     return prediction.clipped()
-
-
-def _before(one: Known, known: int) -> Known:
-    return Known(one.unique_id, one.series.head(known), one.country)
-
-
-def _share(method: Method, series: Sequence[Known]) -> Sequence[Known]:
-    return series if method.share == 1 else sample(series, max(1, round(method.share * len(series))))
-
-
-def _steps(span: Span) -> tuple[int, int]:
-    return span.horizon, span.windows
-
-
-def _batch_digests(method: Method, series: Sequence[Known], span: Span) -> dict[tuple[str, int], str]:
-    """Of a method that sees all series at once, the hash of all that it sees from one window, by series and origin."""
-    by_window: dict[int, list[Known]] = {}
-    for one in series:
-        for place, known in enumerate(origins(one.series.y, *_steps(span), SEASON)):
-            by_window.setdefault(place, []).append(_before(one, known))
-    return {
-        (one.unique_id, len(one.series)): hashed
-        for batch in by_window.values()
-        for hashed in [digest(batch, countries=method.countries)]
-        for one in batch
-    }

@@ -21,8 +21,9 @@ from benchmarks.measure import Reached, measure, scores
 from benchmarks.methods import BOUNDS, Known, Method, Prediction
 from benchmarks.ours import PATCHES, ablation, patched
 from benchmarks.page import About, figures, page
+from benchmarks.plan import Span, plan
 from benchmarks.registry import methods
-from benchmarks.runner import Span, keys_of, run
+from benchmarks.runner import run
 from benchmarks.store import Key, Result, ResultFile
 
 MONDAY = date(2024, 1, 1)
@@ -59,8 +60,8 @@ def test_the_source_of_a_series_is_the_prefix_of_its_name() -> None:
 
 
 def test_origins_are_the_last_ones_and_leave_something_to_learn_from() -> None:
-    assert origins(np.zeros(100), 28, 3, 7) == [16, 44, 72]
-    assert origins(np.zeros(60), 28, 3, 7) == [32]
+    assert origins(100, 28, 3, 7) == [16, 44, 72]
+    assert origins(60, 28, 3, 7) == [32]
 
 
 def test_a_method_that_halves_every_error_has_a_ratio_of_one_half_beyond_doubt() -> None:
@@ -173,8 +174,8 @@ def test_two_processes_file_what_one_does(tmp_path: Path) -> None:
     assert run([snaive], series, Span(14, 2), one, jobs=1)
     assert run([snaive], series, Span(14, 2), two, jobs=2)
 
-    for _, key in keys_of(snaive, series, Span(14, 2)):
-        alone, shared = one.get(key), two.get(key)
+    for wanted in plan(snaive, series, Span(14, 2)):
+        alone, shared = one.get(wanted.key), two.get(wanted.key)
         assert alone is not None
         assert shared is not None
         assert alone.prediction is not None
@@ -207,10 +208,29 @@ def test_a_method_over_all_series_is_stale_when_one_of_them_changes() -> None:
     series = [known("rossmann_1", 120), known("recruit_1", 90)]
     changed = [series[0], known("recruit_1", 91)]
 
-    before, after = (keys_of(together, some, Span(14, 1))[0][1] for some in (series, changed))
+    before, after = (plan(together, some, Span(14, 1))[0].key for some in (series, changed))
 
     assert before.unique_id == after.unique_id == "rossmann_1"
     assert before.data != after.data
+
+
+def test_windows_of_series_of_unlike_length_are_counted_from_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[dict[str, int]] = []
+
+    def remember(batch: list[Known], horizon: int) -> dict[str, Prediction]:
+        shown.append({one.unique_id: len(one.series) for one in batch})
+        return {one.unique_id: Prediction(np.zeros(horizon)) for one in batch}
+
+    together = Method("all", "all", together=remember)
+    monkeypatch.setitem(methods(), "all", together)
+    series, file = [known("rossmann_1", 120), known("recruit_1", 30)], ResultFile(tmp_path / "results.jsonl")
+
+    assert run([together], series, Span(14, 2), file)
+    assert run([together], series, Span(14, 2), file)
+
+    assert shown == [{"rossmann_1": 92}, {"rossmann_1": 106, "recruit_1": 16}]
 
 
 def test_the_country_is_part_of_the_data_only_for_who_is_told_it() -> None:
@@ -219,8 +239,8 @@ def test_the_country_is_part_of_the_data_only_for_who_is_told_it() -> None:
         Method("m", "m", lambda *_: Prediction(np.zeros(1)), countries=countries) for countries in (True, False)
     )
 
-    assert keys_of(told, here, Span(14, 1))[0][1] != keys_of(told, there, Span(14, 1))[0][1]
-    assert keys_of(untold, here, Span(14, 1))[0][1] == keys_of(untold, there, Span(14, 1))[0][1]
+    assert plan(told, here, Span(14, 1))[0].key != plan(told, there, Span(14, 1))[0].key
+    assert plan(untold, here, Span(14, 1))[0].key == plan(untold, there, Span(14, 1))[0].key
 
 
 def test_the_page_shows_ratios_with_intervals_and_a_dash_where_there_is_none() -> None:
