@@ -172,14 +172,18 @@ def _write(asked: argparse.Namespace, found: dict[str, Any], console: Console) -
 
 
 def _print(console: Console, found: dict[str, Any]) -> None:
-    table = Table(title=f"{found['series']} series, {found['about']['span']['windows']} windows each")
-    headings = ("method", "MASE", "sQL", "80 %", "95 %", "worse", "CPU s", "MASE vs REFERENCE", "CPU vs REFERENCE")
-    for heading in headings:
-        table.add_column(heading, justify="left" if heading == "method" else "right")
+    windows = found["about"]["span"]["windows"]
+    table = Table(
+        title=f"{found['series']} series, {windows} windows each; x: times REFERENCE (ablation: times the whole)"
+    )
+    table.add_column("method", no_wrap=True)
+    for heading in ("MASE", "sQL", "80 %", "95 %", "worse", "CPU s", "MASE", "CPU"):
+        table.add_column(heading, justify="right")
     for row in [*found["methods"], *found["ablation"]]:
         measures = [row[name] for name in ("mase", "sql", "coverage_80", "coverage_95", "worse", "cpu")]
+        ratios = [(row["ratios"][name] or {}).get("value") for name in ("mase", "cpu")]
         cells = ["-" if value is None else f"{value:.3f}" for value in measures]
-        table.add_row(row["title"], *cells, _ratio(row["ratios"]["mase"]), _ratio(row["ratios"]["cpu"]))
+        table.add_row(row["name"], *cells, *("-" if value is None else f"x {value:.2f}" for value in ratios))
     console.print(table)
     for line in found["absent"]:
         console.print(line, soft_wrap=True)
@@ -187,12 +191,6 @@ def _print(console: Console, found: dict[str, Any]) -> None:
         console.print(f"{title}: {count} forecasts unfinished; the same command goes on.", soft_wrap=True)
     for name, reasons in found["failures"].items():
         console.print(f"{name}: {len(reasons)} failed, the first: {reasons[0]}", soft_wrap=True)
-
-
-def _ratio(value: dict[str, float | None] | None) -> str:
-    if not value or value["value"] is None:
-        return "-"
-    return f"{value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
 
 
 if __name__ == "__main__":
