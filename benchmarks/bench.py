@@ -173,9 +173,8 @@ def _write(asked: argparse.Namespace, found: dict[str, Any], console: Console) -
 
 def _print(console: Console, found: dict[str, Any]) -> None:
     windows = found["about"]["span"]["windows"]
-    table = Table(
-        title=f"{found['series']} series, {windows} windows each; x: times REFERENCE (ablation: times the whole)"
-    )
+    title = f"{found['series']} series, {windows} windows each"
+    table = Table(title=title, caption="x: times REFERENCE; in an ablation, times the whole")
     table.add_column("method", no_wrap=True)
     for heading in ("MASE", "sQL", "80 %", "95 %", "worse", "CPU s", "MASE", "CPU"):
         table.add_column(heading, justify="right")
