@@ -175,9 +175,9 @@ def _print(console: Console, found: dict[str, Any]) -> None:
     windows = found["about"]["span"]["windows"]
     title = f"{found['series']} series, {windows} windows each"
     table = Table(title=title, caption="x: times REFERENCE; in an ablation, times the whole")
-    table.add_column("method", no_wrap=True)
+    table.add_column("method", overflow="fold")
     for heading in ("MASE", "sQL", "80 %", "95 %", "worse", "CPU s", "MASE", "CPU"):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     for row in [*found["methods"], *found["ablation"]]:
         measures = [row[name] for name in ("mase", "sql", "coverage_80", "coverage_95", "worse", "cpu")]
         ratios = [(row["ratios"][name] or {}).get("value") for name in ("mase", "cpu")]
