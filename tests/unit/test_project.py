@@ -27,15 +27,18 @@ def test_lock_files_pin_by_hash_and_name_no_address(name: str) -> None:
     assert "://" not in text
 
 
-def test_rivals_of_the_benchmark_are_in_no_environment_but_their_own() -> None:
+def test_rivals_of_the_benchmark_have_their_own_environment_with_the_versions_of_the_product() -> None:
     pinned = {
-        name: set(re.findall(r"^([a-z0-9][\w.\-]*)==", (ROOT / name).read_text(encoding="utf-8"), flags=re.MULTILINE))
+        name: set(
+            re.findall(r"^([a-z0-9][\w.\-]*)==(\S+)", (ROOT / name).read_text(encoding="utf-8"), flags=re.MULTILINE)
+        )
         for name in ("requirements.lock", "requirements-dev.lock", "requirements-bench.lock")
     }
     rivals = {"statsforecast", "mlforecast", "lightgbm"}
 
-    assert rivals <= pinned["requirements-bench.lock"]
-    assert not rivals & (pinned["requirements.lock"] | pinned["requirements-dev.lock"])
+    assert rivals <= {name for name, _ in pinned["requirements-bench.lock"]}
+    assert not rivals & {name for name, _ in pinned["requirements.lock"] | pinned["requirements-dev.lock"]}
+    assert {name for name, _ in pinned["requirements.lock"] - pinned["requirements-bench.lock"]} == {"pandas"}
 
 
 def test_no_lock_file_that_names_download_hosts_is_committed() -> None:
