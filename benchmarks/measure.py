@@ -8,7 +8,8 @@ import numpy as np
 from app.services.ml import metrics as m
 from app.services.ml.evaluate import WORSE_THAN_SNAIVE
 from app.services.ml.series import SEASON, FloatArray
-from benchmarks.methods import TOTALS, Known, Method, Prediction
+from app.services.ml.totals import SPANS
+from benchmarks.methods import Known, Method, Prediction
 from benchmarks.plan import Span, plan
 from benchmarks.store import ResultFile
 
@@ -79,7 +80,7 @@ def scores(y: FloatArray, known: int, prediction: Prediction, cpu_seconds: float
             f"coverage_{level}_total_{days}": float(bounds[low] <= actual[:days].sum() <= bounds[-1 - low])
             for days, bounds in prediction.totals.items()
             for level, low in ((95, 0), (80, 1))
-            if days in TOTALS
+            if days in SPANS
         },
     }
 

@@ -11,7 +11,6 @@ from app.services.ml.metrics import SQL_QUANTILES
 from app.services.ml.series import DailySeries, FloatArray
 
 BOUNDS = tuple(quantile for quantile in SQL_QUANTILES if quantile != 0.5)  # noqa: PLR2004 - the point forecast's place
-TOTALS = (7, 28)  # days that are summed where a method gives bands for sums
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,6 +14,7 @@ from app.services.ml.calendar import Calendar
 from app.services.ml.evaluate import _warm_up as warm_up
 from app.services.ml.ml_engine import BusinessMLEngine
 from app.services.ml.results import EngineResult
+from app.services.ml.totals import Total
 from benchmarks.methods import Known, Method, Prediction
 
 LIBRARIES = ("numpy", "scipy", "scikit-learn", "statsmodels", "prophet", "xgboost-cpu", "holidays")
@@ -138,4 +139,12 @@ def _forecaster(
 
 def _prediction(result: EngineResult) -> Prediction:
     (low80, high80), (low95, high95) = result.forecast.bands[0.8], result.forecast.bands[0.95]
-    return Prediction(result.forecast.yhat, {0.025: low95, 0.1: low80, 0.9: high80, 0.975: high95})
+    bounds = {0.025: low95, 0.1: low80, 0.9: high80, 0.975: high95}
+    totals = {total.days: _bounds_of(total) for total in result.totals}
+    return Prediction(result.forecast.yhat, bounds, totals)
+
+
+def _bounds_of(total: Total) -> tuple[float, ...]:
+    """The bounds of a total in the order of `methods.BOUNDS`."""
+    (low80, high80), (low95, high95) = total.bands[0.8], total.bands[0.95]
+    return low95, low80, high80, high95

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from app.services.ml.totals import SPANS
 from benchmarks.bootstrap import Ratio, ratio
 from benchmarks.data import SOURCES, source_of
 from benchmarks.measure import MEASURES, Reached, pooled
-from benchmarks.methods import TOTALS, Known
+from benchmarks.methods import Known
 from benchmarks.plan import Span
 
 REFERENCE = "reference"
@@ -70,7 +71,7 @@ def page(found: dict[str, Any]) -> str:
         autoescape=False,  # noqa: S701 - Markdown from our own numbers
     )
     environment.filters.update(number=_number, short=_short, percent=_percent, ratio=_ratio_text)
-    return environment.get_template(TEMPLATE).render(found, totals=TOTALS)
+    return environment.get_template(TEMPLATE).render(found, totals=SPANS)
 
 
 def _row(one: Reached, other: Reached | None, sources: dict[str, frozenset[str]], span: Span) -> dict[str, Any]:
@@ -103,7 +104,7 @@ def _row(one: Reached, other: Reached | None, sources: dict[str, frozenset[str]]
         ],
         "totals": {
             f"{days}_{level}": pooled(one.windows, f"coverage_{level}_total_{days}")
-            for days in TOTALS for level in (80, 95)
+            for days in SPANS for level in (80, 95)
         },
     }  # fmt: skip
 

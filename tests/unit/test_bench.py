@@ -350,6 +350,7 @@ def test_a_small_run_measures_our_own_forecasts_as_our_own_backtest_does(
     assert again == first
     ours = {row["name"]: row for row in first["methods"]}["tenantcast_fast"]
     expected = evaluate(tmp_path / SALES, 14, 1, MLSettings(model_candidates=("fast",)))["pooled"]
+    assert ours["totals"]["7_80"] == expected["coverage_80_total_7"]
     for measured in ("mase", "rmsse", "wape", "sql", "coverage_80", "coverage_95"):
         assert ours[measured] == pytest.approx(expected[measured], rel=1e-5), measured
     assert ours["worse"] == expected["share_worse_than_snaive"]
