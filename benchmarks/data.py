@@ -65,12 +65,11 @@ def sample(series: Sequence[Known], wanted: int) -> list[Known]:
     return [series[position] for position in sorted(np.concatenate([*chosen, np.empty(0, int)]).tolist())]
 
 
-def digest(known: Sequence[Known], *, countries: bool) -> str:
-    """Hash of what a method is shown: names, first days, sales, and countries where it is told them."""
+def digest(known: Sequence[Known]) -> str:
+    """Hash of what a method is shown: names, first days, countries and sales."""
     sha = hashlib.sha256()
     for one in known:
-        country = one.country if countries else ""
-        sha.update(f"{one.unique_id}|{one.series.start}|{country}|{len(one.series)}|".encode())
+        sha.update(f"{one.unique_id}|{one.series.start}|{one.country}|{len(one.series)}|".encode())
         sha.update(np.ascontiguousarray(one.series.y, dtype="<f8").tobytes())
     return sha.hexdigest()[:16]
 

@@ -87,7 +87,7 @@ def tenantcast(
     return Method(
         name,
         title,
-        _forecaster(settings, patches or {}, countries=countries),
+        _forecaster(settings, patches or {}),
         packages=LIBRARIES,
         countries=countries,
         share=share,
@@ -126,13 +126,11 @@ def patched(patches: Patches) -> Iterator[None]:
             setattr(module, name, value)
 
 
-def _forecaster(
-    settings: Mapping[str, Any], patches: Patches, *, countries: bool
-) -> Callable[[Known, int], Prediction]:
+def _forecaster(settings: Mapping[str, Any], patches: Patches) -> Callable[[Known, int], Prediction]:
     def forecast(known: Known, horizon: int) -> Prediction:
         engine = BusinessMLEngine(MLSettings(**{"horizon_days": horizon, **settings}))
         with patched(patches):
-            return _prediction(engine.forecast(known.series, Calendar(known.country if countries else "")))
+            return _prediction(engine.forecast(known.series, Calendar(known.country)))
 
     return forecast
 

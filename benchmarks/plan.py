@@ -31,23 +31,28 @@ def plan(method: Method, series: Sequence[Known], span: Span) -> list[Wanted]:
     """Everything that ``method`` has to forecast, series by series, oldest window first."""
     chosen = series if method.share == 1 else sample(series, max(1, round(method.share * len(series))))
     shown = [
-        (Known(one.unique_id, one.series.head(known), one.country), (len(one.series) - known) // span.horizon)
+        (_shown(method, one, known), (len(one.series) - known) // span.horizon)
         for one in chosen
         for known in origins(len(one.series), span.horizon, span.windows, SEASON)
     ]
     settings, version, kind = json.dumps(dict(method.settings), sort_keys=True), method.version(), machine()
-    together = _batch_digests(method, shown) if method.together else {}
+    together = _batch_digests(shown) if method.together else {}
     found = []
     for known, window in shown:
-        data = together[window] if method.together else digest([known], countries=method.countries)
+        data = together[window] if method.together else digest([known])
         name, n_days = known.unique_id, len(known.series)
         found.append(Wanted(known, window, Key(method.name, name, n_days, span.horizon, data, version, settings, kind)))
     return found
 
 
-def _batch_digests(method: Method, shown: Sequence[tuple[Known, int]]) -> dict[int, str]:
+def _shown(method: Method, one: Known, known: int) -> Known:
+    """The first ``known`` days, and the country only for a method that is told it."""
+    return Known(one.unique_id, one.series.head(known), one.country if method.countries else "")
+
+
+def _batch_digests(shown: Sequence[tuple[Known, int]]) -> dict[int, str]:
     """Of a method that learns from all series at once: the hash of all that it is shown, by window."""
     batches: dict[int, list[Known]] = {}
     for known, window in shown:
         batches.setdefault(window, []).append(known)
-    return {window: digest(batch, countries=method.countries) for window, batch in batches.items()}
+    return {window: digest(batch) for window, batch in batches.items()}

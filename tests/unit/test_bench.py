@@ -21,7 +21,7 @@ from benchmarks.measure import Reached, measure, scores
 from benchmarks.methods import BOUNDS, Known, Method, Prediction
 from benchmarks.ours import PATCHES, ablation, patched
 from benchmarks.page import About, figures, page
-from benchmarks.plan import Span, plan
+from benchmarks.plan import Span, Wanted, plan
 from benchmarks.registry import methods
 from benchmarks.runner import run
 from benchmarks.store import Key, Result, ResultFile
@@ -233,14 +233,14 @@ def test_windows_of_series_of_unlike_length_are_counted_from_the_end(
     assert shown == [{"rossmann_1": 92}, {"rossmann_1": 106, "recruit_1": 16}]
 
 
-def test_the_country_is_part_of_the_data_only_for_who_is_told_it() -> None:
-    here, there = ([known("rossmann_1", 120, country=country)] for country in ("DE", "AT"))
-    told, untold = (
-        Method("m", "m", lambda *_: Prediction(np.zeros(1)), countries=countries) for countries in (True, False)
-    )
+def test_a_country_is_shown_only_to_who_is_told_it_and_counts_only_there() -> None:
+    def planned(country: str, *, countries: bool) -> Wanted:
+        return plan(Method("m", "m", countries=countries), [known("rossmann_1", 120, country=country)], Span(14, 1))[0]
 
-    assert plan(told, here, Span(14, 1))[0].key != plan(told, there, Span(14, 1))[0].key
-    assert plan(untold, here, Span(14, 1))[0].key == plan(untold, there, Span(14, 1))[0].key
+    assert planned("DE", countries=True).known.country == "DE"
+    assert planned("DE", countries=False).known.country == ""
+    assert planned("DE", countries=True).key != planned("AT", countries=True).key
+    assert planned("DE", countries=False).key == planned("AT", countries=False).key
 
 
 def test_the_page_shows_ratios_with_intervals_and_a_dash_where_there_is_none() -> None:
