@@ -62,7 +62,7 @@ class Ridge(DirectCandidate):
         self._regression: RobustRidge | None = None
 
     def _estimate(self, series: DailySeries, calendar: Calendar) -> None:
-        rows = Table(series, calendar).training()
+        rows = Table.of(series, calendar).training()
         self._regression = RobustRidge.fit(design(rows), distance_to_weeks(rows, FARTHEST), PENALTIES, REWEIGHTINGS)
 
     def _sales(self, rows: Rows) -> FloatArray:
