@@ -17,7 +17,7 @@ from app.config.ml_settings import MLSettings
 from app.errors import CandidateFailed, CandidateUnavailable, UnknownCountry
 from app.services.ml.anomalies import find_anomalies
 from app.services.ml.backtest import CrossValidation, cross_validate
-from app.services.ml.calendar import Calendar, validate_country
+from app.services.ml.calendar import Calendar, KnownDay, validate_country
 from app.services.ml.candidates import CANDIDATES
 from app.services.ml.candidates.base import Forecaster, State
 from app.services.ml.fitted_model import FittedModel
@@ -27,16 +27,24 @@ from app.services.ml.log_space import in_log_space
 from app.services.ml.notes import Note, note
 from app.services.ml.results import Anomaly, CandidateScore, EngineResult, Forecast, Residuals
 from app.services.ml.selection import Selection, select
-from app.services.ml.series import DailySeries, FloatArray, closed_weekdays, weekdays_from
+from app.services.ml.series import (
+    BoolArray,
+    DailySeries,
+    FloatArray,
+    closed_weekdays,
+    one_off_days,
+    unannounced_closures,
+    weekdays_from,
+)
 
 LEVELS = (0.8, 0.95)  # always given; `interval_level` comes on top
 LARGEST_DAY = 1e15  # intake refuses larger amounts; a larger day would overflow squares
 SMALLEST_DAY = 1e-9  # less than a billionth of a coin is no sale; dividing by it would overflow
 SHORT_HISTORY_DAYS = 56
 # Fold residuals come from parameters that are up to three folds older than those of the final fit, and are larger than
-# its errors. With this much less width, every fifth series of the development data is covered at .81 and .97 (of .80
-# and .95) without public holidays, and at .80 and .96 with them.
-REFIT_GAIN = 0.12
+# its errors. With this much less width, the development data are covered at .82 and .96 (of .80 and .95) without public
+# holidays, and at .80 and .96 with them.
+REFIT_GAIN = 0.15
 _BARE_STATE = ("name", "trained_through")
 SIGNIFICANT_DIGITS = 6  # of published numbers, so that equal inputs give equal hashes
 
@@ -49,6 +57,8 @@ class _Task:
     calendar: Calendar
     non_negative: bool
     candidates: tuple[type[Forecaster], ...]
+    one_offs: BoolArray  # shape (n_days,): days out of the ordinary, which ``calendar`` calls closed
+    quiet_days: int  # at the end of the series: a closure that nobody announced, or a feed that stopped
     notes: list[Note] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -193,13 +203,20 @@ class BusinessMLEngine:
         if len(capped) < SHORT_HISTORY_DAYS:
             notes.append(note("short_history", n=len(capped)))
         country = self._country(calendar, notes)
+        seen = replace(calendar, country=country, closed_weekdays=frozenset())
+        closures, one_offs = unannounced_closures(capped), _one_offs(capped, seen)
+        untold = closures | one_offs
+        silent = tuple(KnownDay(day.item(), "closure") for day in capped.dates[untold])
+        quiet_days = _run_at_end(closures)
+        if quiet_days:
+            notes.append(note("quiet_days", n=quiet_days))
         for name in settings.model_candidates:
             if name not in {candidate.name for candidate in self._registry}:
                 notes.append(note("no_such_candidate", name=name))
         chosen = [candidate for candidate in self._registry if candidate.name in settings.model_candidates]
         wrapped = tuple(in_log_space(c) if settings.log_transform else c for c in chosen)
-        seen = replace(calendar, country=country, closed_weekdays=frozenset())
-        return _Task(capped, seen, bool((series.y >= 0).all()), wrapped, notes)
+        seen = replace(seen, known_days=(*calendar.known_days, *silent))
+        return _Task(capped, seen, bool((series.y >= 0).all()), wrapped, one_offs, quiet_days, notes)
 
     def _country(self, calendar: Calendar, notes: list[Note]) -> str:
         wanted = calendar.country or self._settings.holidays_country
@@ -238,12 +255,17 @@ class BusinessMLEngine:
         horizon, start = self._settings.horizon_days, _day_after(task.series)
         raw = np.sum([choice.weights[member.name] * member.forecast for member in choice.members], axis=0)
         yhat = task.adjust(raw, task.series)
+        quiet = np.arange(horizon) < task.quiet_days
         bands: dict[float, tuple[FloatArray, FloatArray]] = {}
         for level in sorted({*LEVELS, self._settings.interval_level}):
             lower, upper = pool.bounds(yhat, weekdays_from(start, horizon), level)
             lower, upper = (task.adjust(bound, task.series) for bound in (lower, upper))
+            lower, upper = (
+                np.where(quiet, np.minimum(lower, 0.0), lower),
+                np.where(quiet, np.maximum(upper, 0.0), upper),
+            )
             bands[level] = (_rounded(lower), _rounded(upper))
-        return Forecast(start, _rounded(yhat), bands)
+        return Forecast(start, _rounded(np.where(quiet, 0.0, yhat)), bands)
 
     def _pool(self, task: _Task, choice: _Choice, validation: CrossValidation) -> ResidualPool:
         """Residuals of the blend on past folds, days known to be closed left out; naive differences without folds."""
@@ -264,7 +286,7 @@ class BusinessMLEngine:
         found = find_anomalies(
             series,
             _blended_fit(choice),
-            calendar.closed(series.start, len(series)),
+            calendar.closed(series.start, len(series)) & ~task.one_offs,
             calendar.holidays(series.start, len(series)),
             self._settings,
         )
@@ -297,6 +319,17 @@ def confidence(metrics: dict[str, float], n_days: int) -> float:
     skill = 1.0 / (1.0 + metrics.get("mase", undefined))
     fit = 1.0 / (1.0 + metrics.get("wape", undefined))
     return round(evidence * float(np.sqrt(skill * fit)), 4)
+
+
+def _one_offs(series: DailySeries, calendar: Calendar) -> BoolArray:
+    """`one_off_days` that nothing in the calendar explains, shape (n_days,)."""
+    explained = calendar.regressors(series.start, len(series))[1].any(axis=1)
+    return one_off_days(series) & ~explained
+
+
+def _run_at_end(flags: BoolArray) -> int:
+    """Length of the run of true values at the end."""
+    return int(np.argmin(np.append(flags[::-1], False)))
 
 
 def _learned_share(choice: _Choice) -> float:
