@@ -21,7 +21,7 @@ class WeekdayMedian(Candidate):
     name: ClassVar[str] = "weekday_median"
     min_history: ClassVar[int] = 2 * SEASON
     weeks: ClassVar[int] = 52
-    half_life_weeks: ClassVar[float] = 16.0
+    half_life_weeks: ClassVar[float] = 8.0
     other_weekdays: ClassVar[float] = 0.1
 
     def _fitted_values(self, series: DailySeries, calendar: Calendar) -> FloatArray:
