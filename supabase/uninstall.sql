@@ -22,7 +22,9 @@ begin
 end;
 $$;
 
-drop view if exists public.v_sales_forecast, public.v_sales_anomalies, public.v_forecast_status;
+drop function if exists public.mark_notifications_read(uuid[]);
+drop view if exists
+  public.v_sales_forecast, public.v_sales_totals, public.v_sales_anomalies, public.v_forecast_status;
 -- They take a row of a table, and the tables' checks call other helpers: neither could go first.
 drop function if exists tenantcast_internal.is_over_limit(public.notification_deliveries, int);
 drop function if exists

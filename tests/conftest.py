@@ -38,6 +38,7 @@ def _in_an_empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def postgres_server() -> Iterator[PostgresServer]:
     """A PostgreSQL server that ends with the run; started when the first test asks."""
     with running_postgres() as server:
+        server.add_supabase_roles()
         yield server
 
 

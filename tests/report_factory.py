@@ -34,6 +34,7 @@ def a_report(scale: float = 1.0, **changed: Any) -> dict[str, Any]:
             "yhat": y,
             "yhat_lower": 0.8 * y,
             "yhat_upper": 1.25 * y,
+            "parts": a_days_parts(y, scale),
         }
         for i, y in enumerate(yhat)
     ]
@@ -41,7 +42,9 @@ def a_report(scale: float = 1.0, **changed: Any) -> dict[str, Any]:
         "tenant_id": "00000000-0000-4000-8000-000000000001", "tenant_name": "Shop", "run_id": None,
         "status": "published", "as_of": AS_OF.isoformat(), "stale": False, "currency": "EUR", "language": "en",
         "country": "ES", "time_zone": "Europe/Madrid", "horizon_days": HORIZON, "interval_level": 0.8,
-        "forecast": forecast, "total_7": sum(yhat[:7]), "total_28": sum(yhat), "anomalies": [], "chosen": "blend",
+        "forecast": forecast, "total_7": sum(yhat[:7]), "total_28": sum(yhat),
+        "totals": {f"total_{n}": a_total(sum(yhat[:n])) for n in (7, 28)}, "explanation": a_summary(scale),
+        "anomalies": [], "chosen": "blend",
         "reason": str(REASON), "reason_note": REASON.as_dict(), "level": "blend",
         "weights": {"xgboost": 0.6, "prophet": 0.4},
         "metrics": {"mae": 12.0}, "scores": [a_score("xgboost"), a_score("prophet"), a_score("snaive", mae=19.0)],
@@ -50,6 +53,28 @@ def a_report(scale: float = 1.0, **changed: Any) -> dict[str, Any]:
         "seconds": {}, "error": None,
     }  # fmt: skip
     return report | changed
+
+
+def a_days_parts(yhat: float, scale: float = 1.0) -> dict[str, float]:
+    """An average day of 110; open days have 8 for the time of year and lose 3 lately."""
+    level, season, recent = 110 * scale, 8 * scale if yhat else 0.0, -3 * scale if yhat else 0.0
+    weekday = yhat - level - season - recent
+    return {"level": level, "weekday": weekday, "season": season, "calendar": 0.0, "recent": recent}
+
+
+def a_total(yhat: float) -> dict[str, Any]:
+    return {
+        "yhat": yhat,
+        "yhat_lower": 0.9 * yhat,
+        "yhat_upper": 1.1 * yhat,
+        "bands": {"0.8": [0.9 * yhat, 1.1 * yhat]},
+    }
+
+
+def a_summary(scale: float = 1.0) -> dict[str, Any]:
+    """The first week: six open days and a Sunday."""
+    parts = {"level": 770 * scale, "weekday": -30 * scale, "season": 48 * scale, "calendar": 0.0, "recent": -18 * scale}
+    return {"days": 7, "total": 770 * scale, "parts": parts, "en": "In English.", "es": "En español."}
 
 
 def a_score(name: str, status: str = "scored", reason: str = "", mae: float = 12.0) -> dict[str, Any]:

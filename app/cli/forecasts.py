@@ -12,7 +12,7 @@ from app.errors import Transient
 from app.services.tenants import TenantDirectory
 
 if TYPE_CHECKING:
-    from app.services.ml.results import TrainingReport
+    from app.services.ml.results import ForecastTotal, TrainingReport
     from app.services.retrain import RunSummary, TenantOutcome
     from app.services.serving import ServedForecast
 
@@ -41,9 +41,14 @@ def add_to(app: typer.Typer) -> None:
         "retrain",
         epilog=examples("tenantcast retrain --jobs 2", "tenantcast retrain --tenant bakery --tenant bar --force"),
     )(retrain)
-    app.command("predict", epilog=examples("tenantcast predict bakery", "tenantcast predict bakery --days 28 --json"))(
-        predict
-    )
+    app.command(
+        "predict",
+        epilog=examples(
+            "tenantcast predict bakery",
+            "tenantcast predict bakery --explain",
+            "tenantcast predict bakery --days 28 --json",
+        ),
+    )(predict)
 
 
 def run(
@@ -121,6 +126,7 @@ def predict(
     ctx: typer.Context,
     tenant: TenantArgument,
     days: Annotated[int, typer.Option(min=1, max=365, help="How many days to show.")] = SHOWN_DAYS,
+    explain: Annotated[bool, typer.Option("--explain", help="What each day's forecast consists of.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """The published forecast of a tenant: day by day, totals, how sure it is, unusual days lately."""
@@ -128,7 +134,13 @@ def predict(
 
     with open_database(ctx) as gateway:
         forecast = current_forecast(gateway, TenantDirectory.read(gateway).find(tenant))
-    emit(as_json, forecast, lambda console: print_forecast(console, forecast, days))
+
+    def show(console: Console) -> None:
+        print_forecast(console, forecast, days)
+        if explain:
+            print_parts(console, forecast, days)
+
+    emit(as_json, forecast, show)
 
 
 def print_forecast(console: Console, forecast: "ServedForecast", days: int) -> None:
@@ -146,10 +158,27 @@ def print_forecast(console: Console, forecast: "ServedForecast", days: int) -> N
         console.print(plain(line))
 
 
+def print_parts(console: Console, forecast: "ServedForecast", days: int) -> None:
+    """What each day consists of, and the sentence about the first week."""
+    from app.services.ml.explanation import PARTS
+
+    explained = [(day, day["parts"]) for day in forecast["days"][:days] if day["parts"]]
+    if not explained or forecast["explanation"] is None:
+        console.print("This forecast was made by an earlier version, which did not say what it consists of.")
+        return
+    rows = [
+        (day["weekday"], day["date"], *(money(parts[name]) for name in PARTS), money(day["yhat"]))
+        for day, parts in explained
+    ]
+    columns = ("", "date", *PARTS, "forecast")
+    console.print(table("What the forecast consists of", columns, rows, right=columns[2:], whole=("", "date")))
+    console.print(plain(forecast["explanation"]["en"]))
+
+
 def _sentences(forecast: "ServedForecast") -> list[str]:
     horizon = len(forecast["days"])
     totals = [
-        f"next {n} days {money(total)}"
+        f"next {n} days {money(total)}{_span(forecast['totals'].get(f'total_{n}'))}"
         for n, total in ((7, forecast["total_7"]), (28, forecast["total_28"]))
         if horizon >= n
     ]
@@ -165,6 +194,10 @@ def _sentences(forecast: "ServedForecast") -> list[str]:
     )
     stopped = "The sales stopped then; bring newer ones in." if forecast["stale"] else ""
     return [*lines, *forecast["notes"], f"Made from sales through {forecast['as_of']}. {stopped}".rstrip()]
+
+
+def _span(total: "ForecastTotal | None") -> str:
+    return f" ({money(total['yhat_lower'])} - {money(total['yhat_upper'])})" if total else ""
 
 
 def _day(as_of: datetime | None) -> date | None:

@@ -24,6 +24,10 @@ MEASURES = {
     "sql": "scaled quantile loss (forecast and band together)",
     "coverage_80": "days inside the 80 % band",
     "coverage_95": "days inside the 95 % band",
+    "coverage_80_total_7": "7-day totals inside their 80 % band",
+    "coverage_95_total_7": "7-day totals inside their 95 % band",
+    "coverage_80_total_28": "28-day totals inside their 80 % band",
+    "coverage_95_total_28": "28-day totals inside their 95 % band",
     "share_worse_than_snaive": "windows clearly worse than seasonal naive",
     "cpu_seconds_per_window": "CPU seconds per series and window",
 }

@@ -18,7 +18,10 @@ FUNCTIONS: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
         "ml_read_input": {**_TENANT, "p_as_of": "date", "p_max_days": "integer", "p_stale_after_days": "integer"},
         "ml_claim_item": {**_ITEM, "p_lease_seconds": "integer", "p_claimant": "uuid"},
-        "ml_heartbeat_item": {**_FENCED, "p_lease_seconds": "integer", "p_stage": "text"},
+        "ml_heartbeat_item": {
+            **_FENCED, "p_lease_seconds": "integer", "p_stage": "text", "p_candidate": "text",
+            "p_candidate_seconds": "integer",
+        },
         "ml_fail_item": {**_FENCED, "p_error": "jsonb", "p_retry_in_seconds": "integer"},
         "ml_finish_item": {
             **_FENCED, "p_state": "text", "p_reason": "text", "p_report": "jsonb", "p_input_hash": "text",
@@ -72,7 +75,7 @@ FUNCTIONS: Mapping[str, Mapping[str, str]] = MappingProxyType(
         "ml_due_deliveries": {"p_limit": "integer"},
         "ml_due_notification_ticks": {
             "p_job": "text", "p_limit": "integer", "p_lease_seconds": "integer", "p_period_seconds": "integer",
-            "p_hour": "integer",
+            "p_hour": "integer", "p_hours_late": "integer",
         },
         "ml_end_notification_tick": {**_TENANT, "p_job": "text", "p_slot": "text"},
         "ml_read_features": {**_TENANT, "p_feature_type": "text", "p_from": "date"},

@@ -29,8 +29,21 @@ class TenantStore:
         # A claimant of its own for every claim: a repeat after a lost answer gets the same lease, nobody else does.
         return self._call("ml_claim_item", run_id=run_id, lease_seconds=lease_seconds, claimant=uuid4())
 
-    def heartbeat_item(self, run_id: UUID, fence: int, lease_seconds: int, stage: str) -> Row:
-        return self._call("ml_heartbeat_item", run_id=run_id, fence=fence, lease_seconds=lease_seconds, stage=stage)
+    def heartbeat_item(
+        self,
+        run_id: UUID,
+        fence: int,
+        lease_seconds: int,
+        stage: str,
+        candidate: str | None = None,
+        candidate_seconds: int = 0,
+    ) -> Row:
+        """``candidate`` is being computed, for so many seconds already; None: nothing that could hang is."""
+        return self._call(
+            "ml_heartbeat_item",
+            run_id=run_id, fence=fence, lease_seconds=lease_seconds, stage=stage, candidate=candidate,
+            candidate_seconds=candidate_seconds,
+        )  # fmt: skip
 
     def fail_item(self, run_id: UUID, fence: int, error: Row, retry_in_seconds: int | None = None) -> Row:
         return self._call("ml_fail_item", run_id=run_id, fence=fence, error=error, retry_in_seconds=retry_in_seconds)
@@ -231,13 +244,14 @@ class SystemStore:
         return cast("list[Row]", self._call("ml_due_deliveries", limit=limit))
 
     def due_notification_ticks(
-        self, job: str, limit: int, lease_seconds: int, *, period_seconds: int, hour: int
+        self, job: str, limit: int, lease_seconds: int, *, period_seconds: int, hour: int, hours_late: int
     ) -> list[Row]:
         return cast(
             "list[Row]",
             self._call(
                 "ml_due_notification_ticks",
                 job=job, limit=limit, lease_seconds=lease_seconds, period_seconds=period_seconds, hour=hour,
+                hours_late=hours_late,
             ),
         )  # fmt: skip
 

@@ -117,7 +117,10 @@ class _Worker:
             if not item["ready"]:
                 continue
             tenant_id = parse_tenant_id(item["tenant_id"])
-            claimed = runs.claim_item(self._store(tenant_id), self.work.run_id, self.work.settings.ml_lease_seconds)
+            settings = self.work.settings
+            claimed = runs.claim_item(
+                self._store(tenant_id), self.work.run_id, settings.ml_lease_seconds, settings.ml_task_seconds
+            )
             if isinstance(claimed, runs.Claim):
                 self._work(tenant_id, claimed)
                 return True

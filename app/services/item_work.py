@@ -39,7 +39,7 @@ def work_on(
 
     keys = load_keys(settings)
     store = TenantStore(gateway, tenant_id)
-    claimed = runs.claim_item(store, run_id, settings.ml_lease_seconds)
+    claimed = runs.claim_item(store, run_id, settings.ml_lease_seconds, settings.ml_task_seconds)
     if isinstance(claimed, runs.NotClaimed):
         _log.info("item_not_claimed", run=str(run_id), tenant=str(tenant_id), outcome=claimed.outcome)
         return Look(run_id=str(run_id), tenant_id=str(tenant_id), outcome=claimed.outcome)

@@ -10,9 +10,9 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Literal
 from uuid import UUID
@@ -31,6 +31,9 @@ from app.tenancy import TenantId, parse_tenant_id
 RETRY_BASE_SECONDS = 10
 RETRY_CAP_SECONDS = 600
 BEATS_PER_LEASE = 3
+# Of the hard limit of a task: a candidate that a worker was lost in after longer than this hung. A worker killed at
+# random is as good as never so deep in one candidate, and the forecast must stay the one that it would have made.
+HUNG_SHARE = 0.5
 
 _log = structlog.get_logger()
 
@@ -44,6 +47,8 @@ class Claim:
     force: bool = False  # compute again although nothing changed
     as_of: date | None = None  # the last day of sales to use
     reanchor: bool = False  # carry the active model forward instead of fitting one, where it can be
+    # Candidates that earlier attempts hung in, and for how many seconds at least: this one leaves them out.
+    hung: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -157,15 +162,40 @@ def _known(run_id: UUID, answer: Row | None) -> Row:
     return answer
 
 
-def claim_item(store: TenantStore, run_id: UUID, lease_seconds: int) -> Claim | NotClaimed:
-    """Take one tenant of a run to work on; a dead worker's lease on it is ended first."""
+def claim_item(
+    store: TenantStore, run_id: UUID, lease_seconds: int, task_seconds: int | None = None
+) -> Claim | NotClaimed:
+    """Take one tenant of a run to work on; a dead worker's lease on it is ended first.
+
+    Parameters
+    ----------
+    task_seconds : how long a task may take; None: no candidate of an earlier attempt is judged to have hung
+    """
     answer = store.claim_item(run_id, lease_seconds)
     if answer["outcome"] == "claimed":
         params = answer.get("params") or {}
         as_of = date.fromisoformat(params["as_of"]) if params.get("as_of") else None
         force, reanchor = bool(params.get("force")), bool(params.get("reanchor"))
-        return Claim(int(answer["fence"]), int(answer["attempt"]), force, as_of, reanchor)
+        hung = hung_candidates(answer.get("lost_in") or [], task_seconds)
+        return Claim(int(answer["fence"]), int(answer["attempt"]), force, as_of, reanchor, hung)
     return NotClaimed(answer["outcome"], int(answer.get("retry_in_seconds") or 0), str(answer.get("state") or ""))
+
+
+def hung_candidates(lost_in: Iterable[Row], task_seconds: int | None) -> dict[str, int]:
+    """Of the candidates that workers were lost in those that hung, and for how many seconds at least.
+
+    Parameters
+    ----------
+    lost_in : what the last heartbeat of each lost worker said, as {candidate, seconds}
+    task_seconds : the hard limit of a task, which ends whatever hears no signal; None: nothing counts as hung
+    """
+    if task_seconds is None:
+        return {}
+    return {
+        str(lost["candidate"]): int(lost["seconds"])
+        for lost in lost_in
+        if int(lost["seconds"]) > HUNG_SHARE * task_seconds
+    }
 
 
 def finish_run(gateway: Gateway, run_id: UUID) -> bool:
@@ -191,8 +221,10 @@ class Item:
         self.fence = claim.fence
         self.attempt = claim.attempt
         self.reanchor = claim.reanchor
+        self.hung = claim.hung
         self._lease_seconds = lease_seconds
         self._stage = "claimed"
+        self._computing: tuple[str, float] | None = None  # the candidate, and since when
         self._stop = threading.Event()
         self._lost = threading.Event()
 
@@ -213,6 +245,19 @@ class Item:
             raise self._lost_error()
         self._stage = stage
         failpoint(stage)
+
+    @contextmanager
+    def computing(self, candidate: str) -> Iterator[None]:
+        """Around everything that one candidate computes: if it takes long, the beats say so.
+
+        Only remembered here: a quick candidate costs nothing. Should it hang, the beats go on (code that holds the
+        interpreter would stop them) until the hard limit kills this process, and the last one is what remains.
+        """
+        self._computing = (candidate, time.monotonic())
+        try:
+            yield
+        finally:
+            self._computing = None
 
     def publish(self, result: Row) -> Row:
         """All of the result, in one transaction; the answer's outcome is published or older."""
@@ -241,7 +286,9 @@ class Item:
         while not self._stop.wait(self._lease_seconds / BEATS_PER_LEASE):
             asked = time.monotonic()
             try:
-                answer = self.store.heartbeat_item(self.run_id, self.fence, self._lease_seconds, self._stage)
+                answer = self.store.heartbeat_item(
+                    self.run_id, self.fence, self._lease_seconds, self._stage, *self._at_work()
+                )
                 alive = bool(answer["alive"])
                 sure_until = asked + self._lease_seconds
             except TenantcastError as error:
@@ -251,6 +298,11 @@ class Item:
             if not alive:
                 self._lost.set()
                 return
+
+    def _at_work(self) -> tuple[str | None, int]:
+        """The candidate that is being computed, and for how many seconds already."""
+        computing = self._computing
+        return (computing[0], int(time.monotonic() - computing[1])) if computing else (None, 0)
 
     def _lost_error(self) -> LeaseLost:
         return LeaseLost(

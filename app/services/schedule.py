@@ -21,6 +21,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 RETRAIN = "weekly-ml-retrain"
 MARGIN_SECONDS = 60
+SUMMARY_HOURS_LATE = 6  # after its hour a tenant's daily summary is still worth writing; then it is left out
 
 _log = structlog.get_logger()
 
@@ -123,9 +124,10 @@ def find_job(settings: MLSettings, name: object) -> Job:
 def jobs(settings: MLSettings) -> tuple[Job, ...]:
     """Everything that beat sends, beside the reconciler, which has no slots: it may run at any time."""
     ml, notices, upkeep = (f"app.workers.{name}_worker" for name in ("ml", "notification", "maintenance"))
+    summary_lateness = _hours(SUMMARY_HOURS_LATE)
     return (
         # 08:00 of every tenant: each tick picks the tenants that are past it.
-        Job("daily-notifications", f"{notices}.send_daily_notifications", Cron.parse("*/15 * * * *"), _hours(2)),
+        Job("daily-notifications", f"{notices}.send_daily_notifications", Cron.parse("*/15 * * * *"), summary_lateness),
         Job(RETRAIN, f"{ml}.retrain_all_models", Cron.parse(settings.retrain_cron), _hours(24), timedelta(minutes=2)),
         Job("check-notification-rules", f"{notices}.check_notification_rules", timedelta(seconds=300), _hours(1 / 12)),
         Job("update-ml-features", f"{ml}.update_business_features", timedelta(seconds=3600), _hours(1)),

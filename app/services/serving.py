@@ -6,6 +6,7 @@ from typing import Any, TypedDict
 from app.db.gateway import Gateway
 from app.db.store import Row, TenantStore
 from app.errors import NoSales
+from app.services.ml.results import ForecastSummary, ForecastTotal
 from app.services.report.view import sure_key
 from app.services.report.words import say
 from app.services.tenants import Tenant
@@ -21,6 +22,7 @@ class ServedDay(TypedDict):
     yhat: float
     yhat_lower: float
     yhat_upper: float
+    parts: dict[str, float] | None  # see `explanation.Parts`; None in a forecast of an earlier version
 
 
 class ServedForecast(TypedDict):
@@ -34,6 +36,8 @@ class ServedForecast(TypedDict):
     days: list[ServedDay]
     total_7: float
     total_28: float
+    totals: dict[str, ForecastTotal]  # "total_7" and "total_28" with their bands, those that the horizon holds
+    explanation: ForecastSummary | None
     interval_level: float | None
     confidence_score: float
     confidence: str  # the score in the report's words
@@ -73,6 +77,8 @@ def current_forecast(gateway: Gateway, tenant: Tenant) -> ServedForecast:
         days=days,
         total_7=_total(days, WEEK),
         total_28=_total(days, FOUR_WEEKS),
+        totals=report.get("totals") or {},
+        explanation=report.get("explanation"),
         interval_level=report.get("interval_level"),
         confidence_score=score,
         confidence=say("en", sure_key(score)),
@@ -93,6 +99,7 @@ def _served(row: Row) -> ServedDay:
         yhat=values["yhat"],
         yhat_lower=values["yhat_lower"],
         yhat_upper=values["yhat_upper"],
+        parts=values.get("parts"),
     )
 
 

@@ -3,12 +3,9 @@
 Metrics never keep a worker from working: what goes wrong with them is logged.
 """
 
-import shutil
-import tempfile
 import time
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -17,6 +14,7 @@ from celery.signals import task_postrun, task_prerun, worker_init, worker_ready,
 from app.config.settings import Settings
 from app.db.connect import open_gateway
 from app.errors import TenantcastError
+from app.workers.metrics_directory import MetricsDirectory, remove_left_behind
 
 if TYPE_CHECKING:
     from app.services.metrics_export import MetricsServer, TaskMetrics
@@ -28,6 +26,7 @@ _log = structlog.get_logger()
 class _Worker:
     """What this worker, or the worker that forked this process, measures with."""
 
+    directory: MetricsDirectory | None = None
     tasks: "TaskMetrics | None" = None
     server: "MetricsServer | None" = None
 
@@ -50,7 +49,9 @@ def _measure(**_: Any) -> None:
         return
     from app.services.metrics_export import TaskMetrics
 
-    _worker.tasks = TaskMetrics(Path(tempfile.mkdtemp(prefix="tenantcast-metrics-")), place_in_pool)
+    remove_left_behind()
+    _worker.directory = MetricsDirectory()
+    _worker.tasks = TaskMetrics(_worker.directory.path, place_in_pool)
 
 
 @worker_ready.connect
@@ -71,8 +72,8 @@ def _serve(**_: Any) -> None:
 def _end(**_: Any) -> None:
     if _worker.server is not None:
         _worker.server.close()
-    if _worker.tasks is not None:
-        shutil.rmtree(_worker.tasks.directory, ignore_errors=True)
+    if _worker.directory is not None:
+        _worker.directory.remove()
 
 
 @task_prerun.connect

@@ -67,7 +67,7 @@ def test_the_page_loads_without_a_complaint_and_asks_for_nothing_but_itself(visi
 
 
 def test_every_forecast_tenant_has_a_chart_with_bars_one_can_see(visit: Visit) -> None:
-    charts = visit.page.locator(".shop svg.chart").all()
+    charts = visit.page.locator(".shop svg.chart:not(.parts)").all()
 
     assert len(charts) == sum(part.report is not None for part in every_kind_of_tenant())
     for chart in charts:
@@ -116,7 +116,7 @@ def test_searching_hides_the_other_shops_whatever_the_accents(visit: Visit) -> N
 
 def test_pointing_at_a_day_reads_it_out_and_the_arrows_move_on(visit: Visit) -> None:
     section = visit.page.locator(".shop", has=visit.page.get_by_role("heading", name="Bakery"))
-    chart = section.locator("svg.chart")
+    chart = section.locator("svg.chart:not(.parts)")
     chart.scroll_into_view_if_needed()
     box = chart.bounding_box()
     assert box is not None
@@ -124,12 +124,37 @@ def test_pointing_at_a_day_reads_it_out_and_the_arrows_move_on(visit: Visit) -> 
     visit.page.mouse.move(box["x"] + box["width"] * 120.5 / 148, box["y"] + 150)
 
     # 120 days of history, so the 121st day is the first of the forecast.
-    assert section.locator(".readout").inner_text() == "Sat 21 Nov: forecast €200 (€160 \N{EN DASH} €250)"
+    assert section.locator(".readout").first.inner_text() == "Sat 21 Nov: forecast €200 (€160 \N{EN DASH} €250)"
 
     chart.focus()
     visit.page.keyboard.press("ArrowLeft")
 
-    assert section.locator(".readout").inner_text() == "Fri 20 Nov: sales €150"
+    assert section.locator(".readout").first.inner_text() == "Fri 20 Nov: sales €150"
+
+
+def test_what_a_day_consists_of_is_drawn_and_read_out(visit: Visit) -> None:
+    section = visit.page.locator(".shop", has=visit.page.get_by_role("heading", name="Bakery"))
+    chart = section.locator("svg.parts")
+    colours = chart.locator("rect[class^=part-]").evaluate_all("bars => bars.map(bar => getComputedStyle(bar).fill)")
+    legend = section.locator("details.parts .legend i").evaluate_all("keys => keys.map(k => k.offsetHeight)")
+
+    # 28 days without four Sundays and a closure: a level, a weekday, a season and a rest each.
+    assert len(colours) == 4 * 23
+    assert len(set(colours)) == 4
+    assert min(legend) > 0
+
+    chart.focus()
+    visit.page.keyboard.press("ArrowLeft")
+
+    # The last day ahead: a Friday of 150, 35 above the average day once the others are taken off.
+    assert (
+        section.locator("details.parts .readout")
+        .inner_text()
+        .startswith(
+            "Fri 18 Dec: €150; €110 is an average day of the last weeks, €35 more for the day of the week, €8 more for"
+        )
+    )
+    assert section.locator(".sentence").inner_text().startswith("Next 7 days: €770; €770 is 7 average days")
 
 
 def test_the_page_can_be_read_without_any_script(browser: Browser, report: Path) -> None:

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import psutil
 
 CHECKOUT = Path(__file__).parents[2]
 END_SECONDS = 30
+PATIENCE_SECONDS = 120
 RESTARTS_IN_A_ROW = 8  # deaths within two seconds of their start: the command itself is wrong
 
 
@@ -139,3 +140,11 @@ class Fleet:
                 start_new_session=True,
             )
         self.members[role.name] = Member(role, process, log)
+
+
+def wait_for(what: str, look: Callable[[], object]) -> None:
+    """Look until it holds; nothing is asserted about how long that takes, as long as it ends."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not look():
+        assert time.monotonic() < deadline, f"{what} did not come within {PATIENCE_SECONDS} s"
+        time.sleep(0.02)

@@ -1,7 +1,7 @@
 """Everything that a storm needs, put together: servers, a database with shops, the fleet and its environment."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -36,9 +36,11 @@ class Stage:
     def tickets(self) -> Path:
         return self.home / "tickets"
 
-    def scene(self, roles: list[Role], *, fit_seconds: float = 0.0, light: bool = True) -> Scene:
-        """A fleet of ``roles``, not started yet, and what else faults can reach."""
-        environment = self.environment(fit_seconds) | ({LIGHT: "1"} if light else {})
+    def scene(
+        self, roles: list[Role], *, fit_seconds: float = 0.0, light: bool = True, extra: Mapping[str, str] | None = None
+    ) -> Scene:
+        """A fleet of ``roles``, not started yet, and what else faults can reach; ``extra`` is for its environment."""
+        environment = self.environment(fit_seconds) | ({LIGHT: "1"} if light else {}) | dict(extra or {})
         fleet = Fleet(roles, environment, self.home)
         return Scene(self.backends, self.database, fleet, LEASE_SECONDS)
 

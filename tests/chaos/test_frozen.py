@@ -1,19 +1,12 @@
 """Workers that are stopped, not killed: what an idle one had just been sent, and what a busy one does when it wakes."""
 
 import signal
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
-from uuid import UUID
-
-from celery import Celery
-from kombu.entity import Queue
 
 from app.celery_app import KEY_PREFIX, ML
-from app.workers.bell import TRAIN
 from tests.chaos.backends import Database
-from tests.chaos.fleet import Member
+from tests.chaos.doorbell import doorbell
+from tests.chaos.fleet import PATIENCE_SECONDS, Member, wait_for
 from tests.chaos.ledger import LedgerWork, everything_of, start_run, yesterday
 from tests.chaos.stage import ledger_roles
 from tests.chaos.storm import Storm
@@ -21,7 +14,6 @@ from tests.chaos.tenants import add_shops
 from tests.servers.redis import RedisServer
 
 ROUNDS = 10
-PATIENCE_SECONDS = 120
 SLOW_FIT_SECONDS = 1.5
 
 
@@ -34,10 +26,10 @@ def test_ten_of_ten_messages_that_a_frozen_idle_worker_took_to_its_grave_are_run
 
     try:
         scene.fleet.start()
-        with _doorbell(stage.backends.redis) as ring:
+        with doorbell(stage.backends.redis) as ring:
             for tenant, run_id in zip(tenants, run_ids, strict=True):
                 worker = scene.fleet.members["ml0"]
-                _wait_for("an idle worker", partial(_waits_for_messages, stage.backends.redis, worker))
+                wait_for("an idle worker", partial(_waits_for_messages, stage.backends.redis, worker))
                 worker.signal_all(signal.SIGSTOP)
                 ring(run_id, tenant)
                 vanished += _queued(stage.backends.redis) == 0
@@ -45,7 +37,7 @@ def test_ten_of_ten_messages_that_a_frozen_idle_worker_took_to_its_grave_are_run
                 worker.process.wait(PATIENCE_SECONDS)
                 stage.database.ask("update ml_run set ring = true where run_id = %s", run_id)
                 scene.fleet.tend()
-        _wait_for("the end of all runs", lambda: not _open_runs(stage.database))
+        wait_for("the end of all runs", lambda: not _open_runs(stage.database))
     finally:
         scene.fleet.stop()
 
@@ -62,14 +54,14 @@ def test_a_paused_worker_that_wakes_after_its_lease_changes_no_row(stage):
 
     try:
         scene.fleet.start("ml0", "control", "beat0")
-        _wait_for("a worker at work", work.held)
+        wait_for("a worker at work", work.held)
         paused, fence = scene.fleet.members["ml0"], work.held()
         paused.signal_all(signal.SIGSTOP)
         scene.fleet.start("ml1")
         Storm(scene, work, [], tenants=1).blow()
         before = everything_of(stage.database, tenant, [work.run_id])
         paused.signal_all(signal.SIGCONT)
-        _wait_for("word of the lost lease", lambda: '"kind": "lost"' in paused.log.read_text())
+        wait_for("word of the lost lease", lambda: '"kind": "lost"' in paused.log.read_text())
         after = everything_of(stage.database, tenant, [work.run_id])
     finally:
         scene.fleet.stop()
@@ -81,35 +73,12 @@ def test_a_paused_worker_that_wakes_after_its_lease_changes_no_row(stage):
     assert work.published_with() not in {number for _, number in fence}
 
 
-def _wait_for(what: str, look: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not look():
-        assert time.monotonic() < deadline, f"{what} did not come within {PATIENCE_SECONDS} s"
-        time.sleep(0.02)
-
-
 def _waits_for_messages(redis: RedisServer, worker: Member) -> bool:
     """Whether the worker has a pool and one of its connections is blocked (in BRPOP)."""
     ports = {c.laddr.port for process in worker.family()[:1] for c in process.net_connections("tcp")}
     with redis.client() as client:
         waiting = {int(c["addr"].rsplit(":", 1)[1]) for c in client.client_list() if "b" in c["flags"]}
     return bool(ports & waiting) and bool(worker.children())
-
-
-@contextmanager
-def _doorbell(redis: RedisServer) -> Iterator[Callable[[UUID, str], None]]:
-    """Sends the message that the reconciler would send, over a connection that is open already."""
-    app = Celery(broker=redis.url)
-    app.conf.broker_transport_options = {"global_keyprefix": KEY_PREFIX}
-    app.conf.task_queues = [Queue(ML, routing_key=ML)]  # type: ignore[no-untyped-call]
-    with app.connection_for_write() as connection:
-        connection.ensure_connection(max_retries=3)
-
-        def ring(run_id: UUID, tenant: str) -> None:
-            app.send_task(TRAIN, (str(run_id), tenant), queue=ML, connection=connection)
-
-        yield ring
-    app.close()
 
 
 def _queued(redis: RedisServer) -> int:

@@ -14,6 +14,7 @@ from functools import wraps
 from typing import Any, NoReturn
 
 import structlog
+from celery import Celery
 
 from tests.chaos.tickets import has_ticket, take_ticket
 
@@ -25,6 +26,7 @@ POINTS = (
     "committing", "published", "before_ack",
 )  # fmt: skip
 WITHOUT_SALES = ("finish", "finished")  # points of an item that ends without a publish
+VISIBILITY_SECONDS = "CHAOS_VISIBILITY_SECONDS"  # set: the broker gives back what nobody has acknowledged by then
 LIGHT = "CHAOS_LIGHT"  # set: no candidate needs the large libraries, so no worker imports them at its start
 COMMIT_SECONDS = 0.3  # after this long the database is in the middle of a publish that is made slow
 SLOW_FOR_HEARTBEAT = 3.0
@@ -153,7 +155,16 @@ def main() -> None:
         process.PRELOADED = ("app.services.ml.pipeline", "statsmodels.tsa.seasonal")
     from app.celery_app import celery_app
 
+    if visibility := int(os.environ.get(VISIBILITY_SECONDS, "0")):
+        _shorten_visibility(celery_app, visibility)
     celery_app.start(sys.argv[1:])
+
+
+def _shorten_visibility(celery_app: Celery, seconds: int) -> None:
+    """In all three places, or the broker keeps the product's: longer than any task may take."""
+    celery_app.conf.broker_transport_options |= {"visibility_timeout": seconds, "unacked_restore_interval": 1}
+    celery_app.conf.result_backend_transport_options |= {"visibility_timeout": seconds}
+    celery_app.conf.visibility_timeout = seconds
 
 
 if __name__ == "__main__":

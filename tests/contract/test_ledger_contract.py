@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
+from typing import Any
 from uuid import UUID
 
 import psycopg
@@ -180,7 +181,9 @@ def test_a_claim_hands_out_a_fence_and_the_params_and_keeps_others_out(gateway: 
 
     first, second = claim(gateway, run_id), claim(gateway, run_id)
 
-    assert first == {"outcome": "claimed", "fence": first["fence"], "attempt": 1, "params": {"force": True}}
+    assert first == {
+        "outcome": "claimed", "fence": first["fence"], "attempt": 1, "params": {"force": True}, "lost_in": [],
+    }  # fmt: skip
     assert second["outcome"] == "busy"
     assert 80 <= second["retry_in_seconds"] <= 90
 
@@ -381,6 +384,31 @@ def test_a_publish_writes_every_part_and_reads_back(gateway: Gateway, database_u
     assert snapshot == {"payload": "U05BUA==", "as_of": "2026-11-20"}
 
 
+def test_parts_stay_with_the_forecast_and_totals_with_the_ledger(gateway: Gateway, database_url: str) -> None:
+    explained = result(horizon=2)
+    # 0.1 + 0.2 is 0.3 in decimal, and in no double.
+    for day, yhat in zip(explained["predictions"], (0.3, 1e-7), strict=True):
+        day |= {"yhat": yhat, "yhat_lower": 0.0, "yhat_upper": 1.0}
+    explained["predictions"][0]["parts"] = {
+        "level": 0.1,
+        "weekday": 0.2,
+        "season": 0.0,
+        "calendar": -1e-3,
+        "recent": 1e-3,
+    }
+    explained["predictions"][1]["parts"] = {"level": 1e12, "weekday": -1e12, "recent": 1e-7}
+    explained["totals"] = {"total_7": {"yhat": 1.5, "yhat_lower": 1.0, "yhat_upper": 2.0, "bands": {"0.8": [1.0, 2.0]}}}
+
+    published(gateway, explained)
+
+    read: Any = gateway.call("ml_read_forecast", {"p_tenant_id": TENANT})
+    values = [row["predicted_values"] for row in read["predictions"] if row["prediction_type"] == "sales_forecast"]
+    assert [each["parts"] for each in values] == [day["parts"] for day in explained["predictions"]]
+    ((ledger, totals),) = rows(database_url, "select forecast, totals from ml_forecast_ledger")
+    assert ledger == [{key: value for key, value in day.items() if key != "parts"} for day in explained["predictions"]]
+    assert totals == explained["totals"]
+
+
 def test_a_publish_that_is_repeated_gives_the_same_answer_and_writes_nothing_twice(
     gateway: Gateway, database_url: str
 ) -> None:
@@ -491,6 +519,15 @@ def _bend(path: str, value: object) -> dict[str, object]:
         ("predictions.1.date", "2026-11-21"),
         ("predictions", []),
         ("predictions", {}),
+        ("predictions.0.parts", {"level": 10.0, "recent": 0.01}),  # 10.01 is not 10
+        ("predictions.0.parts", {"level": 10.0, "recent": None}),
+        ("predictions.0.parts", {"level": "10"}),
+        ("predictions.0.parts", {}),
+        ("predictions.0.parts", [10.0]),
+        ("totals", []),
+        ("totals", {"all": {"yhat": 1, "yhat_lower": 1, "yhat_upper": 1}}),
+        ("totals", {"total_7": {"yhat": 1, "yhat_lower": 2, "yhat_upper": 3}}),
+        ("totals", {"total_7": {"yhat": 1, "yhat_lower": 1}}),
         ("anomalies.0.date", "2026-11-21"),
         ("anomalies.0.score", "high"),
         ("anomalies.0.is_anomaly", None),
@@ -625,7 +662,9 @@ def _calls(run_id: str, fence: int) -> dict[str, dict[str, object]]:
     return {
         "ml_read_input": {"p_as_of": None, "p_max_days": 100, "p_stale_after_days": 28},
         "ml_claim_item": {**item, "p_lease_seconds": 90},
-        "ml_heartbeat_item": {**fenced, "p_lease_seconds": 90, "p_stage": "x"},
+        "ml_heartbeat_item": {
+            **fenced, "p_lease_seconds": 90, "p_stage": "x", "p_candidate": "x", "p_candidate_seconds": 500,
+        },
         "ml_fail_item": {**fenced, "p_error": {"message": "x"}, "p_retry_in_seconds": None},
         "ml_finish_item": {
             **fenced, "p_state": "done", "p_reason": "x", "p_report": {}, "p_input_hash": None,

@@ -345,7 +345,7 @@ class Silent:
 
 def take(gateway: Gateway, limit: int = 10) -> list[str]:
     """Tenants whose rules are due; one period lasts for the whole test."""
-    due = SystemStore(gateway).due_notification_ticks("rules", limit, 60, period_seconds=10**9, hour=8)
+    due = SystemStore(gateway).due_notification_ticks("rules", limit, 60, period_seconds=10**9, hour=8, hours_late=6)
     return [row["tenant_id"] for row in due]
 
 
@@ -370,6 +370,20 @@ def test_what_one_tick_did_the_next_one_leaves(gateway: Gateway, database_url: s
 
     assert first == {"tenants": 7, "failed": 0, "written": 0, "rung": 0}
     assert second == {"tenants": 0, "failed": 0, "written": 0, "rung": 0}
+
+
+def test_how_late_a_summary_may_be_is_the_callers_number(gateway: Gateway, database_url: str) -> None:
+    give_tenants(database_url, {TENANT: "A"})
+    hour = _hour_in_madrid(database_url)
+    late = {
+        hours: SystemStore(gateway).due_notification_ticks(
+            "summary", 10, 60, period_seconds=300, hour=hour, hours_late=hours
+        )
+        for hours in (0, 1)
+    }
+
+    assert late[0] == []
+    assert [row["tenant_id"] for row in late[1]] == [str(TENANT)]
 
 
 def test_a_tenant_whose_worker_died_is_due_again_when_the_lease_ends(gateway: Gateway, database_url: str) -> None:
@@ -410,7 +424,7 @@ def test_a_simulated_day_of_a_storm_is_said_once_and_sent_no_more_often_than_the
             connection.execute("update notification_ticks set done_slot = null, lease_until = null")
         check_rules(gateway, settings, Silent())
         due = [UUID(item["notification_id"]) for item in SystemStore(gateway).due_deliveries(100)]
-        outcomes += [store.claim_delivery(message, "email", LEASE, 5)["outcome"] for message in due]
+        outcomes += [store.claim_delivery(message, "email", 3600, 5)["outcome"] for message in due]
     gateway.close()
 
     assert sorted(outcomes) == ["claimed"] * 5 + ["held"] * 15  # twenty products at most, each once

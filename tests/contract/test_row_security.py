@@ -8,12 +8,14 @@ from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
+import httpx
 import psycopg
 import pytest
 from psycopg import sql
 
 from app.db.postgres import PostgresGateway
 from tests.contract.ledger_factory import STRANGER, TENANT, published, result, rows
+from tests.servers.postgrest import running_postgrest
 
 WORKER = "tenantcast_worker"
 SYSTEM = "tenantcast_system"
@@ -43,7 +45,8 @@ def filled_url(database_url: str) -> str:
     """A database with at least one row of two tenants in every table of ours."""
     gateway = PostgresGateway(database_url)
     for tenant in (TENANT, STRANGER):
-        published(gateway, result(), tenant)
+        total = {"yhat": 70.0, "yhat_lower": 60.0, "yhat_upper": 80.0}
+        published(gateway, result() | {"totals": {"total_7": total}}, tenant)
         day = {"day": "2026-12-24", "kind": "event", "name": "x"}
         gateway.call("ml_write_calendar", {"p_tenant_id": tenant, "p_days": [day], "p_replace": False})
         gateway.call("ml_write_settings", {"p_tenant_id": tenant, "p_settings": {"horizon_days": 7}})
@@ -189,7 +192,7 @@ def test_a_worker_sees_the_runs_that_hold_its_tenant_and_no_others(filled_url: s
     assert seen == own
 
 
-@pytest.mark.parametrize("view", ["v_sales_forecast", "v_sales_anomalies", "v_forecast_status"])
+@pytest.mark.parametrize("view", ["v_sales_forecast", "v_sales_totals", "v_sales_anomalies", "v_forecast_status"])
 def test_dashboard_views_show_the_tenant_of_the_token(filled_url: str, view: str) -> None:
     seen: dict[UUID | None, int | str] = {}
     for tenant in (TENANT, None):
@@ -206,6 +209,19 @@ def test_dashboard_views_show_the_tenant_of_the_token(filled_url: str, view: str
     assert seen[TENANT] == {"v_sales_forecast": 3}.get(view, 1)
     assert seen[None] == 0
     assert set(others.values()) == {DENIED}
+
+
+def test_dashboards_see_the_totals_of_the_current_forecast_alone(filled_url: str) -> None:
+    gateway = PostgresGateway(filled_url)
+    month = {"yhat": 300.0, "yhat_lower": 200.0, "yhat_upper": 400.0}
+    week = {"yhat": 75.0, "yhat_lower": 60.0, "yhat_upper": 80.0}
+    published(gateway, result(version="v2") | {"totals": {"total_7": week, "total_28": month}})
+    gateway.close()
+
+    with acting_as(filled_url, USER, TENANT) as connection:
+        seen = connection.execute("select days, yhat, yhat_lower, yhat_upper from v_sales_totals order by 1").fetchall()
+
+    assert seen == [(7, 75.0, 60.0, 80.0), (28, 300.0, 200.0, 400.0)]
 
 
 @pytest.mark.parametrize(
@@ -229,6 +245,62 @@ def test_only_a_tenant_that_the_server_signed_counts(filled_url: str, claims: st
         seen = connection.execute("select * from v_sales_forecast").fetchall()
 
     assert len(seen) == days
+
+
+def _marked(url: str) -> dict[UUID, bool]:
+    return dict(rows(url, "select tenant_id, read_at is not null from notifications"))
+
+
+def test_a_signed_in_user_marks_messages_of_the_tenant_of_the_token_and_no_others(filled_url: str) -> None:
+    ids = [row[0] for row in rows(filled_url, "select notification_id from notifications")]
+    answers: list[Any] = []
+    for tenant in (None, TENANT, TENANT):
+        with psycopg.connect(filled_url) as connection:
+            claims = f'{{"tenant_id": "{tenant}"}}' if tenant else ""
+            connection.execute("select set_config('request.jwt.claims', %s, true)", (claims,))
+            connection.execute("set local role authenticated")
+            answers += connection.execute("select mark_notifications_read(%s)", (ids,)).fetchone() or ()
+
+    assert len(ids) == 2
+    assert answers == [{"read": 0}, {"read": 1}, {"read": 0}]
+    assert _marked(filled_url) == {TENANT: True, STRANGER: False}
+
+
+def test_of_a_message_a_signed_in_user_changes_nothing_but_that_it_was_read(filled_url: str) -> None:
+    changes = {"title": "'x'", "state": "'pending'", "dedupe_key": "'x'", "tenant_id": f"'{STRANGER}'::uuid"}
+    with acting_as(filled_url, USER, TENANT) as connection:
+        found = {c: attempt(connection, f"update notifications set {c} = {value}") for c, value in changes.items()}
+        by_hand = attempt(connection, "update notifications set read_at = null")  # unread again: one's own
+        too_many = attempt(connection, "select mark_notifications_read(array_fill(gen_random_uuid(), array[1001]))")
+
+    assert found == dict.fromkeys(changes, DENIED)
+    assert by_hand == 1
+    assert too_many not in {1, DENIED}
+
+
+@pytest.mark.parametrize("role", [role for role in ROLES if role != USER])
+def test_nobody_else_may_mark_messages(filled_url: str, role: str) -> None:
+    with acting_as(filled_url, role, TENANT) as connection:
+        assert attempt(connection, "select mark_notifications_read('{}')") == DENIED
+
+
+def test_an_app_marks_messages_over_postgrest_with_its_users_token(filled_url: str) -> None:
+    ids = [str(row[0]) for row in rows(filled_url, "select notification_id from notifications")]
+    with running_postgrest(filled_url, 1000) as server:
+        key = server.key(USER, tenant_id=str(TENANT))
+        answers = [
+            httpx.post(
+                f"{server.url}/rest/v1/rpc/mark_notifications_read",
+                json={"p_notification_ids": ids},
+                headers={"Authorization": f"Bearer {token}", "apikey": token},
+                timeout=60,
+            )
+            for token in (key, server.key("anon"))
+        ]
+
+    assert [answers[0].status_code, answers[0].json()] == [200, {"read": 1}]
+    assert answers[1].status_code == 401
+    assert _marked(filled_url) == {TENANT: True, STRANGER: False}
 
 
 def test_model_artefacts_are_not_for_dashboards(filled_url: str) -> None:

@@ -1,5 +1,8 @@
 """A real worker's metrics address: durations of its children, the ledger, and what the upkeep tasks did."""
 
+import os
+import subprocess
+import sys
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from app.celery_app import make_celery
 from app.config.ml_settings import MLSettings
 from app.config.settings import Settings
-from tests.integration.celery_processes import CELERY, CeleryProcess, running, wait_until
+from tests.integration.celery_processes import CELERY, CHECKOUT, CeleryProcess, running, wait_until
 from tests.servers.postgres import free_port
 
 UPKEEP = "app.workers.maintenance_worker"
@@ -42,6 +45,46 @@ def counted(port: int) -> dict[str, float]:
             elif not sample.labels:
                 found[sample.name] = sample.value
     return found
+
+
+def directories(where: Path) -> list[Path]:
+    return sorted(where.glob("tenantcast-metrics-*"))
+
+
+def test_what_a_killed_worker_left_goes_at_the_next_start_and_nothing_else_does(
+    database_url: str, redis_url: str, tmp_path: Path
+) -> None:
+    temporary = tmp_path / "tmp"
+    foreign = temporary / "tenantcast-metrics-somebody-elses"  # not made by a worker of ours: nothing is locked in it
+    foreign.mkdir(parents=True)
+    environment = {
+        "DATABASE_URL": database_url, "REDIS_URL": redis_url, "METRICS_PORT": str(free_port()),
+        "TMPDIR": str(temporary),
+    }  # fmt: skip
+    with upkeep_worker(environment, tmp_path):
+        (killed,) = set(directories(temporary)) - {foreign}
+
+    left = directories(temporary)
+    with upkeep_worker(environment, tmp_path) as second:
+        (alive,) = set(directories(temporary)) - {foreign}
+        while_it_lives = remove_in(temporary)
+        second.process.terminate()
+        wait_until(lambda: not second.is_running(), "an end in order", second)
+
+    assert left == sorted([foreign, killed])
+    assert alive != killed
+    assert while_it_lives == 0
+    assert directories(temporary) == [foreign]
+
+
+def remove_in(temporary: Path) -> int:
+    """What another worker that starts now removes."""
+    command = "from app.workers.metrics_directory import remove_left_behind as remove; print(remove())"
+    done = subprocess.run(
+        [sys.executable, "-c", command], env={**os.environ, "TMPDIR": str(temporary), "PYTHONPATH": str(CHECKOUT)},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return int(done.stdout.splitlines()[-1])
 
 
 def test_tasks_of_all_children_are_counted_and_the_ledger_is_shown(

@@ -16,7 +16,7 @@ from app.db.postgres import PostgresGateway
 from app.db.store import SystemStore, TenantStore
 from app.errors import DatabaseUnavailable, LeaseLost, TenantBusy, UnknownModel, UnknownRun
 from app.services import ml, runs
-from app.services.ml import pipeline
+from app.services.ml import pipeline, planning
 from app.services.ml.artifact import ArtifactKeys, load_keys
 from app.services.ml.hashing import RestoredInput, output_hash, restore_snapshot
 from app.services.ml.ml_engine import BusinessMLEngine
@@ -74,6 +74,10 @@ def test_a_shop_with_sales_gets_a_published_forecast(gateway, train):
     assert [(row["prediction_date"], row["predicted_values"]["yhat"]) for row in days] == [
         (day["date"], day["yhat"]) for day in report["forecast"]
     ]
+    assert [row["predicted_values"]["parts"] for row in days] == [day["parts"] for day in report["forecast"]]
+    assert (report["totals"].keys(), report["totals"]["total_7"]["yhat"]) == ({"total_7"}, report["total_7"])
+    assert report["explanation"]["total"] == report["total_7"]
+    assert report["explanation"]["es"].startswith("Próximos 7 días")
     assert report["total_7"] == pytest.approx(sum(day["yhat"] for day in report["forecast"][:7]), abs=0.01)
     assert report["model_version"].startswith(f"{yesterday():%Y%m%d}.")
     assert (report["tenant_name"], report["currency"], report["country"]) == ("bakery", "EUR", "ES")
@@ -201,7 +205,7 @@ def test_an_unforeseen_error_fails_one_tenant_and_never_repeats_a_sale(gateway, 
         def forecast(self, series, calendar):
             raise ZeroDivisionError("a sale of 12345.67")
 
-    monkeypatch.setattr(pipeline, "BusinessMLEngine", Broken)
+    monkeypatch.setattr(planning, "BusinessMLEngine", Broken)
     report = train(force=True)
 
     assert (report["status"], report["error"]["kind"]) == ("failed", "bug")
@@ -277,7 +281,7 @@ def test_a_worker_that_lost_its_lease_writes_nothing(gateway, train, database_ur
             _steal(database_url, store, run_id)
             return super().forecast(series, calendar)
 
-    monkeypatch.setattr(pipeline, "BusinessMLEngine", Slow)
+    monkeypatch.setattr(planning, "BusinessMLEngine", Slow)
     report = train(run_id=run_id)
 
     item = _item(gateway)

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any, ClassVar, cast
 from uuid import UUID
 
+import numpy as np
 import psycopg
 import pytest
 
@@ -16,11 +17,14 @@ from app.db.postgres import PostgresGateway
 from app.db.store import SystemStore, TenantStore
 from app.errors import ConfigError, TenantBusy, UnknownPredictionType
 from app.services import ml, runs
-from app.services.ml import pipeline
+from app.services.doctor.countries import country_notes
+from app.services.ml import planning
+from app.services.ml.calendar import Calendar
 from app.services.ml.candidates.naive import Naive
 from app.services.ml.hashing import restore_snapshot
 from app.services.ml.ml_engine import BusinessMLEngine
 from app.services.ml.predict import Predictions, generate_predictions
+from app.services.tenants import TenantDirectory
 from tests.integration.shops import CHEAP, add_shop, sale, shop_id, yesterday
 
 WEEK_AGO = yesterday() - timedelta(days=7)
@@ -243,7 +247,7 @@ def test_a_member_that_breaks_on_the_new_days_is_fitted_anew(bakery, train, pred
 
     only = CHEAP.model_copy(update={"model_candidates": ("naive",)})
     train(as_of=WEEK_AGO, settings=only)
-    monkeypatch.setattr(pipeline, "BusinessMLEngine", partial(BusinessMLEngine, candidates=(Fragile,)))
+    monkeypatch.setattr(planning, "BusinessMLEngine", partial(BusinessMLEngine, candidates=(Fragile,)))
 
     found = predict(settings=only)
 
@@ -366,3 +370,28 @@ def test_the_snapshot_names_the_model_that_was_carried_forward(bakery, train, pr
 
     assert restored.model_version == fitted["model_version"]
     assert (restored.as_of, restored.series.end) == (date.fromisoformat(report["as_of"]), yesterday())
+
+
+def test_a_missing_country_is_noted_with_a_fit_kept_on_demand_and_found_by_doctor(gateway, environment):
+    """A shop of Bogota that nobody gave a country; it closes on Colombia's public holidays."""
+    last, n_days = date(2026, 6, 30), 900
+    start = last - timedelta(days=n_days - 1)
+    closed = Calendar("CO").holidays(start, n_days)
+    rng = np.random.default_rng(3)
+    days = [start + timedelta(days=int(n)) for n in np.flatnonzero(~closed)]
+    rows = [sale(f"tienda-{day}", day, round(100 + 10 * day.weekday() + float(rng.normal(0, 5)), 2)) for day in days]
+    store = TenantStore(gateway, shop_id("tienda"))
+    store.import_sales({"name": "tienda", "time_zone": "UTC", "currency": "COP", "language": "es"}, rows)
+    options: dict[str, Any] = {"gateway": gateway, "settings": CHEAP, "environment": environment}
+
+    fitted = ml.train_and_predict_sales(shop_id("tienda"), as_of=last - timedelta(days=7), **options)
+    carried = generate_predictions(shop_id("tienda"), **options)
+
+    assert carried["reanchored"]
+    for report in (fitted, carried["report"]):
+        (noted,) = [note for note in report["notes"] if note["code"] == "country_missing"]
+        assert noted["values"] == {"country": "CO"}
+    assert fitted["country"] == ""  # suggested, not applied
+    found = country_notes(gateway, TenantDirectory.read(gateway).tenants)
+    assert list(found) == ["tienda"]
+    assert "CO" in found["tienda"]

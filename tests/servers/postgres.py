@@ -75,10 +75,14 @@ class PostgresServer:
         """Drop it, whoever is still connected."""
         self._execute(sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name)))
 
-    def imitate_supabase(self, database: str) -> None:
-        """Give ``database`` the roles and the grants in advance that every Supabase project has."""
-        with psycopg.connect(self.url(database)) as connection:
+    def add_supabase_roles(self) -> None:
+        """Roles are the server's, not a database's: to be there before a migration makes plain ones of these names."""
+        with psycopg.connect(self.url("postgres")) as connection:
             connection.execute(SUPABASE_ROLES)
+
+    def imitate_supabase(self, database: str) -> None:
+        """Give ``database`` the grants in advance that every Supabase project has."""
+        with psycopg.connect(self.url(database)) as connection:
             connection.execute(SUPABASE_DEFAULTS)
 
     @contextmanager

@@ -14,6 +14,7 @@ from app.db.migrate import MigrationStatus
 from app.errors import DatabaseUnavailable
 from app.services.doctor import diagnose
 from app.services.doctor.check import some
+from app.services.doctor.countries import check_countries
 from app.services.doctor.database import (
     WORKER_ROLES,
     check_migrations,
@@ -196,3 +197,13 @@ def test_only_the_first_few_of_many_are_named() -> None:
 def test_sums_show_every_digit_and_at_least_cents(text: str | None, shown: str) -> None:
     assert exact_sum(text) == shown
     assert text is None or Decimal(shown.replace(",", "")) == Decimal(text)
+
+
+def test_a_country_in_doubt_is_told_with_the_tenant_and_what_to_set() -> None:
+    assert check_countries({}).status == "ok"
+
+    found = check_countries({"bakery": "No country is set."})
+
+    assert found.status == "warn"
+    assert found.detail == "1 in doubt. bakery: No country is set."
+    assert "settings set" in found.next_step

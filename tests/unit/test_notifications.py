@@ -16,12 +16,12 @@ from app.services.ml.results import TrainingReport
 from app.services.ml.training_report import empty_report
 from app.services.notifications.config import NUMBERS, RuleBook, require_rule
 from app.services.notifications.digest import daily_summary, digest
-from app.services.notifications.facts import Expected, Facts, Product, locale_of
+from app.services.notifications.facts import Expected, Facts, Product
 from app.services.notifications.notice import KINDS, MAX_TITLE, Notice, clip, iso_week
 from app.services.notifications.publishing import publish_notices
 from app.services.notifications.rules import due_notices, longest_gap, low_stock, sales_drop, stock_out_day
 from app.services.notifications.texts import TEXTS
-from app.services.report.formats import Locale
+from app.services.report.formats import Locale, locale_of
 
 FRIDAY = date(2026, 11, 20)
 NBSP = "\N{NO-BREAK SPACE}"

@@ -17,7 +17,7 @@ import pytest
 from app.config.ml_settings import MLSettings
 from app.db.gateway import Json
 from app.errors import UnknownRun
-from app.services.ml.calendar import Calendar
+from app.services.ml.calendar import Calendar, KnownDay
 from app.services.ml.hashing import input_document, pack_snapshot
 from app.services.ml.notes import note
 from app.services.ml.series import DailySeries
@@ -26,11 +26,13 @@ from app.services.report.chart import BASE, TOP, ChartDay, draw_chart, stretches
 from app.services.report.data import TenantPart, read_run
 from app.services.report.formats import DASH, Locale
 from app.services.report.page import render_page, view_page
+from app.services.report.parts import draw_parts
 from app.services.report.view import TenantView, compare, view_tenant
 from app.services.report.words import WORDS
 from tests.report_factory import (
     AS_OF,
     HOSTILE,
+    a_days_parts,
     a_history,
     a_part,
     a_report,
@@ -114,13 +116,27 @@ def test_the_headline_is_the_sum_of_the_next_seven_days() -> None:
     assert view.headline == "Next 7 days: about €770."
 
 
-def test_a_range_is_only_given_for_single_days() -> None:
+def test_days_and_totals_each_have_their_own_range() -> None:
     view = view_tenant(a_part(), 1)
 
-    # The first day is a Saturday: 200, with 0.8 and 1.25 of it as bounds.
+    # The first day is a Saturday: 200, with 0.8 and 1.25 of it as bounds; a week is 770, with 0.9 and 1.1 of it.
     assert "Saturday 21 November 2026: about €200, most likely between €160 and €250." in view.lines
+    assert view.lines[0] == "Most likely between €693 and €847."
+    assert view.lines[1] == "Next 28 days: about €3,080. Most likely between €2,772 and €3,388."
     assert "do not add up" in view.small
+
+
+def test_a_report_of_an_earlier_version_has_neither_ranges_of_totals_nor_parts() -> None:
+    report = a_report()
+    for day in report["forecast"]:
+        del day["parts"]
+    del report["totals"], report["explanation"]
+
+    view = view_tenant(a_part(report=report), 1)
+
     assert not any("between" in line for line in (view.headline, view.lines[0]))
+    assert view.parts is None
+    assert "What each day consists of" not in a_page(a_part(report=report))
 
 
 def test_a_closed_day_is_called_closed_and_not_zero() -> None:
@@ -256,6 +272,62 @@ def test_any_scale_of_sales_gives_a_chart_inside_its_frame(sold: list[float]) ->
 
     assert all(bar.y >= TOP and bar.y + bar.height <= BASE + 0.1 for bar in chart.bars)
     assert len(chart.money_ticks) <= 12
+
+
+def test_the_parts_of_a_day_are_stacked_and_end_at_the_forecast() -> None:
+    days = [ChartDay(AS_OF, yhat=60.0), ChartDay(AS_OF, yhat=0.0, closed=True)]
+    parts = {"level": 100.0, "weekday": -50.0, "season": 20.0, "calendar": 0.0, "recent": -10.0}
+
+    chart = draw_parts(days, [parts, parts], ENGLISH)
+
+    level, season, weekday, recent, closed = chart.bars
+    assert [bar.kind for bar in (level, season, weekday, recent)] == [
+        "part-level", "part-season", "part-weekday", "part-recent",
+    ]  # fmt: skip
+    assert closed.kind == "closed"
+    assert level.y + level.height == pytest.approx(chart.zero, abs=0.2)
+    assert season.y + season.height == pytest.approx(level.y, abs=0.2)
+    assert weekday.y == pytest.approx(chart.zero, abs=0.2)
+    assert recent.y == pytest.approx(weekday.y + weekday.height, abs=0.2)
+    # Upwards 120, downwards 60: what is left of them is the forecast.
+    up, down = season.height + level.height, weekday.height + recent.height
+    assert (up - down) / up == pytest.approx(60 / 120, abs=0.01)
+    assert chart.points[0].y + 1 == pytest.approx(chart.zero - up / 2, abs=0.3)
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-9, 1.0, 1e15, -1.0])
+def test_any_scale_of_parts_gives_a_chart_inside_its_frame(scale: float) -> None:
+    parts = {name: size * scale for name, size in a_days_parts(50.0).items()}
+
+    chart = draw_parts([ChartDay(AS_OF, yhat=50.0 * scale)], [parts], ENGLISH)
+
+    assert all(bar.y >= TOP and bar.y + bar.height <= BASE + 0.1 for bar in chart.bars)
+
+
+def test_the_page_says_what_the_first_week_consists_of_in_the_tenants_language() -> None:
+    english, spanish = (view_tenant(a_part(report=a_report(language=language)), 1).parts for language in ("en", "es"))
+
+    assert english is not None
+    assert spanish is not None
+    assert english.sentence == (
+        "Next 7 days: €770; €770 is 7 average days of the last weeks, €30 less for the day of the week, €48 more for "
+        "the time of year and €18 less for the newest sales and what the methods make of them."
+    )
+    assert spanish.sentence.startswith("Próximos 7 días: 770\xa0€; 770\xa0€ son 7 días medios")
+    assert json.loads(english.readouts)[1] == "Sun 22 Nov: closed"
+    # A Saturday of 200: 85 over the average day, when the time of year brings 8 and the rest takes 3.
+    assert english.table[0] == ("Sat 21 Nov", "€110", "€85", "€8", "€0", "\N{MINUS SIGN}€3", "€200")
+
+
+def test_a_known_day_is_explained_by_its_name() -> None:
+    report = a_report()
+    report["forecast"][0]["parts"] |= {"calendar": 50.0, "weekday": 35.0}
+    known = (KnownDay(AS_OF + timedelta(days=1), "promotion", "Black Friday"),)
+
+    view = view_tenant(a_part(report=report, history=a_history(known=known)), 1)
+
+    assert view.parts is not None
+    assert "€50 more for Black Friday" in json.loads(view.parts.readouts)[0]
 
 
 def test_every_day_of_the_chart_can_be_read_out() -> None:

@@ -1,4 +1,6 @@
-from collections.abc import Mapping
+import contextlib
+import time
+from collections.abc import Callable, Mapping
 from datetime import date
 from typing import Any
 from uuid import UUID
@@ -47,6 +49,54 @@ def test_a_claim_carries_its_fence_and_what_the_run_pins():
     claim = runs.claim_item(TenantStore(OneAnswer(answer), SHOP), RUN, 90)
 
     assert claim == runs.Claim(17, 2, force=True, as_of=date(2026, 11, 20))
+
+
+@pytest.mark.parametrize(("seconds", "hung"), [(0, {}), (300, {}), (301, {"sarimax": 301})])
+def test_a_candidate_hung_when_its_worker_was_lost_after_more_than_half_of_the_hard_limit(seconds, hung):
+    lost_in = [{"candidate": "sarimax", "seconds": seconds}, {"candidate": "prophet", "seconds": 12}]
+    answer = {"outcome": "claimed", "fence": 17, "attempt": 3, "params": {}, "lost_in": lost_in}
+    store = TenantStore(OneAnswer(answer), SHOP)
+
+    claim, without_a_limit = runs.claim_item(store, RUN, 90, task_seconds=600), runs.claim_item(store, RUN, 90)
+
+    assert claim == runs.Claim(17, 3, hung=hung)
+    assert without_a_limit == runs.Claim(17, 3)
+
+
+def _beats(store: TenantStore, work: Callable[[runs.Item], object]) -> list[tuple[object, object]]:
+    """Candidate and seconds of the first beats while ``work`` goes on; a lease of a second beats three times in it."""
+    item = runs.Item(store, RUN, runs.Claim(1), 1)
+    with item.held():
+        work(item)
+    asked = [params for _, params in store.gateway.asked]  # type: ignore[attr-defined]
+    return [(params["p_candidate"], params["p_candidate_seconds"]) for params in asked]
+
+
+def test_the_heartbeat_says_which_candidate_is_computed_and_for_how_long():
+    def hang(item):
+        with item.computing("sarimax"):
+            time.sleep(1.5)
+        with item.computing("prophet"):
+            pass
+        time.sleep(0.5)
+
+    beats = _beats(TenantStore(OneAnswer({"alive": True}), SHOP), hang)
+
+    assert beats[0] == ("sarimax", 0)
+    assert ("sarimax", 1) in beats
+    assert beats[-1] == (None, 0)
+    assert "prophet" not in {candidate for candidate, _ in beats}  # quick: it costs no call of its own
+
+
+def test_a_candidate_that_raises_is_not_computed_any_more():
+    def fail(item):
+        with contextlib.suppress(ValueError), item.computing("sarimax"):
+            raise ValueError
+        time.sleep(0.5)
+
+    beats = _beats(TenantStore(OneAnswer({"alive": True}), SHOP), fail)
+
+    assert set(beats) == {(None, 0)}
 
 
 def test_an_item_that_someone_else_holds_is_not_claimed():

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from app.cli.forecasts import print_forecast
+from app.cli.forecasts import print_forecast, print_parts
 from app.errors import InvalidTenantId, NoSales, UnknownTenant
+from app.services.ml.explanation import PARTS
 from app.services.serving import current_forecast
 from app.services.tenants import Tenant, TenantDirectory
 from app.tenancy import parse_tenant_id
@@ -95,6 +96,43 @@ def test_the_current_forecast_begins_after_the_last_known_day() -> None:
     assert served["total_7"] == served["total_28"] == 1200.25
     assert served["anomalies"] == [{"date": "2026-11-02", "y": 900.0, "score": 6.1}]
     assert served["confidence"] == "quite sure"
+
+
+def explained() -> dict[str, Any]:
+    """`answer` as this version publishes it."""
+    full = answer()
+    for row, parts in zip(full["predictions"][3:], ((1000.0, 200.0), (0.0, 0.25)), strict=True):
+        row["predicted_values"]["parts"] = dict.fromkeys(PARTS, 0.0) | {"level": parts[0], "weekday": parts[1]}
+    band = {"yhat": 1200.25, "yhat_lower": 1100.0, "yhat_upper": 1300.0, "bands": {"0.8": [1100.0, 1300.0]}}
+    summary = {"days": 2, "total": 1200.25, "parts": {}, "en": "The sentence.", "es": "La frase."}
+    return full | {"report": full["report"] | {"totals": {"total_7": band}, "explanation": summary}}
+
+
+def parts_of(what: dict[str, Any]) -> str:
+    written = StringIO()
+    print_parts(Console(file=written, width=120, no_color=True), current_forecast(OneAnswer(what), BAKERY), 14)
+    return written.getvalue()
+
+
+def test_the_parts_of_each_day_and_the_bands_of_totals_are_served() -> None:
+    served = current_forecast(OneAnswer(explained()), BAKERY)
+
+    assert served["days"][0]["parts"] == {"level": 1000.0, "weekday": 200.0, "season": 0, "calendar": 0, "recent": 0}
+    assert served["totals"]["total_7"]["yhat_upper"] == 1300.0
+    assert served["explanation"] is not None
+    assert served["explanation"]["en"] == "The sentence."
+
+
+def test_parts_are_shown_as_a_table_with_the_sentence_below() -> None:
+    shown = parts_of(explained())
+
+    assert "1,000" in shown
+    assert "The sentence." in shown
+    assert shown.count("2026-11-2") == 2
+
+
+def test_a_forecast_of_an_earlier_version_says_that_it_has_no_parts() -> None:
+    assert "earlier version" in parts_of(answer())
 
 
 def test_without_a_forecast_the_next_step_is_to_run_it() -> None:

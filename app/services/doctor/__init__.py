@@ -14,6 +14,7 @@ from app.db.store import SystemStore
 from app.errors import TenantcastError
 from app.services.doctor import database, machine
 from app.services.doctor.check import Check
+from app.services.doctor.countries import check_countries, country_notes
 from app.services.doctor.sales import SalesOfTenant, check_file, check_row_security, read_sales
 from app.services.tenants import TenantDirectory
 
@@ -94,6 +95,7 @@ def _look_into(gateway: Gateway, found: Diagnosis, source: str) -> None:
     tenants = TenantDirectory.read(gateway).tenants
     found.sales = read_sales(gateway, tenants, installed["source_rows"])
     found.checks += [database.check_tenant_facts(tenants), check_row_security(found.sales)]
+    found.checks.append(check_countries(country_notes(gateway, tenants)))
 
 
 def _failed(name: str, error: TenantcastError) -> Check:

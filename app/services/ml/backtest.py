@@ -12,6 +12,7 @@ from app.config.ml_settings import MLSettings
 from app.errors import CandidateFailed, CandidateUnavailable
 from app.services.ml.calendar import Calendar
 from app.services.ml.candidates.base import Forecaster
+from app.services.ml.lookout import NO_LOOKOUT, Lookout
 from app.services.ml.metrics import METRICS
 from app.services.ml.series import SEASON, BoolArray, DailySeries, FloatArray
 
@@ -149,6 +150,7 @@ def cross_validate(
     candidates: Sequence[type[Forecaster]],
     settings: MLSettings,
     adjust: Adjust = lambda forecast, _: forecast,
+    lookout: Lookout = NO_LOOKOUT,
 ) -> CrossValidation:
     """Forecast every fold with every candidate.
 
@@ -162,6 +164,7 @@ def cross_validate(
     candidates : classes; a failure of one becomes its row, with the reason
     settings : `horizon_days`, `cv_folds`, and what the candidates take
     adjust : applied to each raw forecast, with the days known at its cut-off
+    lookout : told which candidate is at work; those that it objects to are "left_out"
 
     Returns
     -------
@@ -171,7 +174,7 @@ def cross_validate(
     closed = closures if closures.any() else None
     folds = rolling_origins(len(series), settings.horizon_days, settings.cv_folds, closed)
     actual = np.array([series.y[fold.cutoff : fold.cutoff + fold.horizon] for fold in folds])
-    trial = _Trial(series, calendar, folds, settings, adjust)
+    trial = _Trial(series, calendar, folds, settings, adjust, lookout)
     runs: dict[str, CandidateRun] = {}
     for candidate in sorted(candidates, key=lambda candidate: candidate.expensive):  # the others set the mark
         runs[candidate.name] = _run(candidate, trial, _mark(runs.values(), trial))
@@ -219,6 +222,7 @@ class _Trial:
     folds: tuple[Fold, ...]
     settings: MLSettings
     adjust: Adjust
+    lookout: Lookout
 
     def first_error(self, forecast: FloatArray) -> float:
         """`ML_CV_PRIMARY_METRIC` of a forecast of the first fold; nan where it is undefined."""
@@ -236,6 +240,8 @@ def _mark(runs: Iterable[CandidateRun], trial: _Trial) -> float:
 
 def _run(candidate: type[Forecaster], trial: _Trial, mark: float) -> CandidateRun:
     name = candidate.name
+    if objection := trial.lookout.objection(name):
+        return CandidateRun(name, "left_out", objection)
     if not trial.folds:
         return CandidateRun(name, "left_out", "The history is too short to compare candidates.")
     known = trial.folds[0].cutoff
@@ -243,7 +249,8 @@ def _run(candidate: type[Forecaster], trial: _Trial, mark: float) -> CandidateRu
         reason = f"{name} needs {candidate.min_history} days before the first comparison; there are {known}."
         return CandidateRun(name, "left_out", reason)
     started = time.perf_counter()
-    forecasts, status, reason = _outcome(candidate, trial, mark)
+    with trial.lookout.computing(name):
+        forecasts, status, reason = _outcome(candidate, trial, mark)
     return CandidateRun(name, status, reason, forecasts, time.perf_counter() - started)
 
 

@@ -10,10 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from app.errors import UnknownCountry
-from app.services.ml.series import BoolArray, FloatArray, weekdays_from
+from app.services.ml.series import SEASON, BoolArray, FloatArray, weekdays_from
 
 DayKind = Literal["closure", "promotion", "event"]
 IntArray = npt.NDArray[np.int64]
+NEAR = 7  # days: farther from a public holiday no day is different from others
+MID_MONTH = 15  # with the last of the month the usual paydays
+LONGEST_TO_PAYDAY = 20  # days, more than lie between two of them
+MONDAY, FRIDAY = 0, 4
 
 
 @dataclass(frozen=True)
@@ -76,9 +80,25 @@ class Calendar:
         """
         first = start.toordinal()
         flags = np.zeros(n_days, dtype=bool)
-        for table in _tables(self.country, first, n_days):
-            flags |= _flags_at(table.regional, first, n_days)
+        for year in _years(self.country, first, n_days):
+            flags |= _flags_at(_regional_holidays_of(self.country.strip(), year), first, n_days)
         return flags & ~self._holidays_from(first, n_days)
+
+    def days_to_holiday(self, start: date, n_days: int) -> IntArray:
+        """Days to the next public holiday, 0 on one, at most 7, shape (n_days,)."""
+        flags = self._holidays_from(start.toordinal(), n_days + NEAR)
+        return _days_since(flags[::-1])[::-1][:n_days]
+
+    def days_since_holiday(self, start: date, n_days: int) -> IntArray:
+        """Days since the last public holiday, 0 on one, at most 7, shape (n_days,)."""
+        return _days_since(self._holidays_from(start.toordinal() - NEAR, n_days + NEAR))[NEAR:]
+
+    def bridges(self, start: date, n_days: int) -> BoolArray:
+        """Shape (n_days,): true on a Monday before a public holiday and a Friday after one, no holidays themselves."""
+        holiday = self._holidays_from(start.toordinal() - 1, n_days + 2)
+        weekdays = weekdays_from(start, n_days)
+        beside = ((weekdays == MONDAY) & holiday[2:]) | ((weekdays == FRIDAY) & holiday[:-2])
+        return np.asarray(beside & ~holiday[1:-1])
 
     def regressors(self, start: date, n_days: int) -> tuple[tuple[str, ...], FloatArray]:
         """Names and values, shape (n_days, k), of what is known ahead: holiday, its eve, its morrow, closure, …"""
@@ -121,6 +141,22 @@ class Calendar:
         return {kind: np.array(days, dtype=np.int64) for kind, days in kinds.items()}
 
 
+def days_since_payday(start: date, n_days: int) -> IntArray:
+    """Days since wages are usually paid, 0 on the day, shape (n_days,).
+
+    The 15th and the last of the month, on the Friday before when they fall on a weekend.
+    """
+    days = (
+        np.datetime64(start) - LONGEST_TO_PAYDAY + np.arange(LONGEST_TO_PAYDAY + n_days + 3)
+    )  # a payday's Sunday and the day after
+    day_of_month = (days - days.astype("datetime64[M]").astype("datetime64[D]")).astype(np.int64) + 1
+    nominal = np.flatnonzero((day_of_month == MID_MONTH) | np.append(day_of_month[1:] == 1, False))
+    weekdays = (start.weekday() - LONGEST_TO_PAYDAY + np.arange(days.size)) % SEASON
+    paid = np.zeros(days.size, dtype=bool)
+    paid[np.maximum(nominal - np.maximum(weekdays[nominal] - FRIDAY, 0), 0)] = True
+    return _days_since(paid, LONGEST_TO_PAYDAY)[LONGEST_TO_PAYDAY : LONGEST_TO_PAYDAY + n_days]
+
+
 def validate_country(code: str) -> str:
     """The code as the `holidays` library spells it: "de-by" becomes "DE-BY"; "" stays "".
 
@@ -152,20 +188,24 @@ class _HolidayTable(NamedTuple):
 
     ordinals: IntArray
     names: tuple[str, ...]
-    regional: IntArray  # holidays of any subdivision, the country's own among them
 
 
-_NO_HOLIDAYS = _HolidayTable(np.zeros(0, np.int64), (), np.zeros(0, np.int64))
+_NO_DAYS = np.zeros(0, np.int64)
 
 
 def _tables(country: str, first: int, n_days: int) -> list[_HolidayTable]:
     """Holiday tables of all years that the ``n_days`` days from ordinal ``first`` on touch."""
+    return [_holidays_of(country.strip(), year) for year in _years(country, first, n_days)]
+
+
+def _years(country: str, first: int, n_days: int) -> range:
+    """The years that the ``n_days`` days from ordinal ``first`` on touch; none without a country."""
     if not country or n_days < 1:
-        return []
+        return range(0)
     lowest, highest = date.min.toordinal(), date.max.toordinal()
     first_year = date.fromordinal(min(max(first, lowest), highest)).year
     last_year = date.fromordinal(min(max(first + n_days - 1, lowest), highest)).year
-    return [_holidays_of(country.strip(), year) for year in range(first_year, last_year + 1)]
+    return range(first_year, last_year + 1)
 
 
 @lru_cache(maxsize=4096)
@@ -179,16 +219,31 @@ def _holidays_of(country: str, year: int) -> _HolidayTable:
         # The library would take the language from the environment: the same tenant, other names elsewhere.
         language = known.default_language
         found = holidays.country_holidays(code.upper(), subdivision or wanted or None, year, language=language)
-        parts = () if wanted else known.subdivisions
-        regional = {day for part in parts for day in holidays.country_holidays(code.upper(), part, year)}
     except NotImplementedError:
-        return _NO_HOLIDAYS
+        return _HolidayTable(_NO_DAYS, ())
     days = sorted(found)
-    return _HolidayTable(
-        np.array([day.toordinal() for day in days], dtype=np.int64),
-        tuple(found[day] for day in days),
-        np.array(sorted(day.toordinal() for day in regional), dtype=np.int64),
-    )
+    return _HolidayTable(np.array([day.toordinal() for day in days], dtype=np.int64), tuple(found[day] for day in days))
+
+
+@lru_cache(maxsize=4096)
+def _regional_holidays_of(country: str, year: int) -> IntArray:
+    """Holidays of any subdivision, the country's own among them: proleptic ordinals; none where one is named."""
+    import holidays
+
+    code, _, wanted = country.upper().partition("-")
+    try:
+        parts = () if wanted else holidays.country_holidays(code).subdivisions
+        days = {day for part in parts for day in holidays.country_holidays(code, part, year)}
+    except NotImplementedError:
+        return _NO_DAYS
+    return np.array(sorted(day.toordinal() for day in days), dtype=np.int64)
+
+
+def _days_since(flags: BoolArray, most: int = NEAR) -> IntArray:
+    """Days since the last true one, at most ``most``, shape unchanged."""
+    days = np.arange(flags.size)
+    last = np.maximum.accumulate(np.where(flags, days, -most))
+    return np.minimum(days - last, most)
 
 
 def _flags(ordinals: IntArray, start: date, n_days: int) -> BoolArray:

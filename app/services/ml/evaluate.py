@@ -22,14 +22,17 @@ from app.config.ml_settings import MLSettings
 from app.errors import InvalidFile, TenantcastError
 from app.services.ml import metrics as m
 from app.services.ml.calendar import Calendar
-from app.services.ml.ml_engine import BusinessMLEngine
+from app.services.ml.ml_engine import LEVELS, BusinessMLEngine
 from app.services.ml.results import EngineResult
 from app.services.ml.series import SEASON, DailySeries, FloatArray
+from app.services.ml.totals import SPANS
 
 if TYPE_CHECKING:
     import pandas as pd
 
 COLUMNS = ("unique_id", "ds", "y")
+# What is judged of totals: key of the result, days, level.
+TOTALS = tuple((f"coverage_{round(100 * level)}_total_{days}", days, level) for days in SPANS for level in LEVELS)
 WORSE_THAN_SNAIVE = 1.02  # of its error: by more than 2 %
 MAX_GAP_DAYS = 20 * 366  # a longer calendar is a typing error in a date
 Progress = Callable[[int, int], None]  # series done, series in all
@@ -55,6 +58,7 @@ class _Window:
     sql: float
     coverage_80: float
     coverage_95: float
+    total_coverage: dict[str, float]  # by the keys of `TOTALS`: 1 inside, 0 outside, nan beyond the horizon
     absolute_error: float
     absolute_sales: float
     worse_than_snaive: float
@@ -96,8 +100,9 @@ def evaluate(
     Returns
     -------
     dict : JSON-safe: "pooled", "series", "settings", "version". MASE (season 7), RMSSE, sMAPE (0..200) and sQL are
-        means over series-windows, WAPE is pooled, coverage a share of days; an undefined value is None. CPU is user
-        and system time of the process and its children per series-window, imports not counted.
+        means over series-windows, WAPE is pooled, coverage a share of days (of windows for the totals of 7 and 28
+        days); an undefined value is None. CPU is user and system time of the process and its children per
+        series-window, imports not counted.
 
     Raises
     ------
@@ -239,11 +244,23 @@ def _measured(y: FloatArray, known: int, horizon: int, result: EngineResult) -> 
         sql=m.scaled_quantile_loss(actual, quantiles, history),
         coverage_80=m.coverage(actual, low80, high80),
         coverage_95=m.coverage(actual, low95, high95),
+        total_coverage=_total_coverage(actual, result),
         absolute_error=float(np.abs(actual - yhat).sum()),
         absolute_sales=float(np.abs(actual).sum()),
         worse_than_snaive=float(m.mae(actual, yhat) > WORSE_THAN_SNAIVE * m.mae(actual, naive)),
         chosen=result.chosen,
     )
+
+
+def _total_coverage(actual: FloatArray, result: EngineResult) -> dict[str, float]:
+    """Whether each total lies in its band."""
+    bands = {total.days: total.bands for total in result.totals}
+    inside = dict.fromkeys((key for key, _, _ in TOTALS), float("nan"))
+    for key, days, level in TOTALS:
+        if days in bands:
+            lower, upper = bands[days][level]
+            inside[key] = float(lower <= actual[:days].sum() <= upper)
+    return inside
 
 
 def _summary(outcomes: Iterable[_Outcome]) -> dict[str, Any]:
@@ -262,6 +279,7 @@ def _summary(outcomes: Iterable[_Outcome]) -> dict[str, Any]:
         "sql": _mean([window.sql for window in done]),
         "coverage_80": _mean([window.coverage_80 for window in done]),
         "coverage_95": _mean([window.coverage_95 for window in done]),
+        **{key: _mean([window.total_coverage[key] for window in done]) for key, _, _ in TOTALS},
         "share_worse_than_snaive": _mean([window.worse_than_snaive for window in done]),
         "cpu_seconds_per_window": cpu / len(done) if done else None,
     }

@@ -12,9 +12,9 @@ from app.services.ml.candidates.base import State
 from app.services.ml.intervals import ResidualPool
 from app.services.ml.notes import WORDS, Note, note
 from app.services.ml.results import CandidateScore, EngineResult
-from app.services.ml.series import SEASON
+from app.services.ml.series import SEASON, FloatArray
 
-FORMAT = 2  # of the state; 1 held members and weights only
+FORMAT = 3  # of the state; 1 held members and weights only, 2 no errors of totals
 Level = Literal["blend", "single", "fallback"]
 
 
@@ -33,6 +33,7 @@ class FittedModel:
     metrics: dict[str, float]
     scores: tuple[CandidateScore, ...]
     pool: ResidualPool
+    errors: FloatArray
     trained_through: date  # the last day whose sales any parameter has seen
     settings: dict[str, Any]
 
@@ -53,6 +54,7 @@ class FittedModel:
                 result.residuals.tested_horizon,
                 result.residuals.shrinkage,
             ),
+            errors=result.errors,
             trained_through=result.as_of,
             settings=settings,
         )
@@ -72,6 +74,7 @@ class FittedModel:
             "residual_weekdays": self.pool.weekdays,
             "tested_horizon": self.pool.tested_horizon,
             "shrinkage": self.pool.shrinkage,
+            "errors": self.errors,
             "trained_through": self.trained_through.isoformat(),
             "settings": self.settings,
         }
@@ -109,6 +112,7 @@ def _checked(state: dict[str, Any]) -> FittedModel:
         metrics={str(name): _finite(value) for name, value in state["metrics"].items()},
         scores=tuple(CandidateScore(**score) for score in state["scores"]),
         pool=_pool(state),
+        errors=_errors(state["errors"]),
         trained_through=date.fromisoformat(state["trained_through"]),
         settings=dict(state["settings"]),
     )
@@ -121,6 +125,13 @@ def _pool(state: dict[str, Any]) -> ResidualPool:
     if ((weekdays < 0) | (weekdays >= SEASON)).any() or horizon < 1 or not 0 < shrinkage <= 1:
         raise ValueError("residuals without a weekday, a horizon or a width")
     return ResidualPool.of(residuals, weekdays, horizon, shrinkage)
+
+
+def _errors(stored: Any) -> FloatArray:
+    errors = np.asarray(stored, dtype=np.float64)
+    if errors.ndim != 2 or errors.size == 0 or not np.isfinite(errors).all():  # noqa: PLR2004 - folds and days
+        raise ValueError("errors of no folds")
+    return errors
 
 
 def _note(stored: Any) -> Note:

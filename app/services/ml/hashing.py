@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -41,6 +42,7 @@ class RestoredInput:
     tenant: dict[str, Any]
     code_version: str
     model_version: str | None = None  # of the model that was carried forward; None: a model was fitted
+    left_out: tuple[str, ...] = ()  # candidates that had hung in the attempt before
 
 
 def canonical_json(value: object) -> bytes:
@@ -89,13 +91,21 @@ def carried_document(document: dict[str, Any], model_version: str) -> dict[str, 
     return document | {"model_version": model_version}
 
 
+def curtailed_document(document: dict[str, Any], hung: Iterable[str]) -> dict[str, Any]:
+    """The `input_document` of a fit without the candidates that hung in the attempt before.
+
+    Its hash is another one than that of a whole fit on the same days: the next run tries all of them again.
+    """
+    return document | {"left_out": sorted(hung)}
+
+
 def input_hash(document: dict[str, Any]) -> str:
     """SHA-256 (hex) of `input_document`."""
     return hashlib.sha256(canonical_json(document)).hexdigest()
 
 
 def output_hash(result: EngineResult) -> str:
-    """SHA-256 (hex) of forecast, bands, anomalies, weights and model state, at 6 significant digits."""
+    """SHA-256 (hex) of forecast, bands, totals, parts, anomalies, weights and model state, at 6 significant digits."""
     forecast = result.forecast
     document = {
         "as_of": result.as_of.isoformat(),
@@ -105,6 +115,11 @@ def output_hash(result: EngineResult) -> str:
             repr(float(level)): rounded([lower.tolist(), upper.tolist()])
             for level, (lower, upper) in forecast.bands.items()
         },
+        "totals": {
+            str(total.days): {repr(float(level)): rounded(list(band)) for level, band in total.bands.items()}
+            for total in result.totals
+        },
+        "parts": [rounded(result.parts.of_day(step)) for step in range(forecast.yhat.size)],
         "anomalies": [_anomaly(anomaly) for anomaly in result.anomalies],
         "chosen": result.chosen,
         "weights": rounded(result.weights),
@@ -178,6 +193,7 @@ def _restore(document: dict[str, Any]) -> RestoredInput:
         tenant=dict(document["tenant"]),
         code_version=str(document["code_version"]),
         model_version=document.get("model_version"),
+        left_out=tuple(document.get("left_out", ())),
     )
 
 

@@ -20,11 +20,14 @@ from app.services.ml.backtest import CrossValidation, cross_validate
 from app.services.ml.calendar import Calendar, KnownDay, validate_country
 from app.services.ml.candidates import CANDIDATES
 from app.services.ml.candidates.base import Forecaster, State
+from app.services.ml.explanation import explain
 from app.services.ml.fitted_model import FittedModel
 from app.services.ml.intervals import ResidualPool, naive_pool
 from app.services.ml.ladder import Member, fallback, fit_member, observe_member
 from app.services.ml.log_space import in_log_space
+from app.services.ml.lookout import NO_LOOKOUT, Lookout
 from app.services.ml.notes import Note, note
+from app.services.ml.promotions import measure_promotions
 from app.services.ml.results import Anomaly, CandidateScore, EngineResult, Forecast, Residuals
 from app.services.ml.selection import Selection, select
 from app.services.ml.series import (
@@ -36,6 +39,7 @@ from app.services.ml.series import (
     unannounced_closures,
     weekdays_from,
 )
+from app.services.ml.totals import Total, naive_errors, past_errors, totals
 
 LEVELS = (0.8, 0.95)  # always given; `interval_level` comes on top
 LARGEST_DAY = 1e15  # intake refuses larger amounts; a larger day would overflow squares
@@ -45,6 +49,7 @@ SHORT_HISTORY_DAYS = 56
 # its errors. With this much less width, the development data are covered at .82 and .96 (of .80 and .95) without public
 # holidays, and at .80 and .96 with them.
 REFIT_GAIN = 0.15
+EXPLAINING = ("holiday", "holiday_eve", "holiday_morrow", "promotion", "event")  # a day of these may sell anything
 _BARE_STATE = ("name", "trained_through")
 SIGNIFICANT_DIGITS = 6  # of published numbers, so that equal inputs give equal hashes
 
@@ -72,6 +77,12 @@ class _Task:
         """The calendar with the closed weekdays that the days of ``known`` show."""
         return replace(self.calendar, closed_weekdays=frozenset(closed_weekdays(known)))
 
+    def expected(self) -> Calendar:
+        """The closing calendar with the quiet days that are expected ahead."""
+        ahead = (_day_after(self.series) + timedelta(days=day) for day in range(self.quiet_days))
+        calendar = self.closing(self.series)
+        return replace(calendar, known_days=(*calendar.known_days, *(KnownDay(day, "closure") for day in ahead)))
+
     def adjust(self, forecast: FloatArray, known: DailySeries) -> FloatArray:
         """What is published for a raw forecast that follows ``known``: zero on closed days, never below a floor."""
         closed = self.closing(known).closed(_day_after(known), forecast.size)
@@ -98,12 +109,20 @@ class _Choice:
 class BusinessMLEngine:
     """Forecasts one tenant after another with one set of settings.
 
-    ``candidates`` is the registry, simplest first; `ML_MODEL_CANDIDATES` picks from it by name.
+    ``candidates`` is the registry, simplest first; `ML_MODEL_CANDIDATES` picks from it by name. ``lookout`` is told
+    which candidate is at work, and names those to leave out because they hung before.
     """
 
-    def __init__(self, settings: MLSettings, candidates: Sequence[type[Forecaster]] = CANDIDATES) -> None:
+    def __init__(
+        self,
+        settings: MLSettings,
+        candidates: Sequence[type[Forecaster]] = CANDIDATES,
+        *,
+        lookout: Lookout = NO_LOOKOUT,
+    ) -> None:
         self._settings = settings
         self._registry = tuple(candidates)
+        self._lookout = lookout
 
     def forecast(self, series: DailySeries, calendar: Calendar) -> EngineResult:
         """Everything that can be said about one tenant; equal inputs give equal numbers.
@@ -124,12 +143,15 @@ class BusinessMLEngine:
         """
         task = self._prepare(series, calendar)
         with task.stage("compare"):
-            validation = cross_validate(task.series, task.calendar, task.candidates, self._settings, task.adjust)
+            validation = cross_validate(
+                task.series, task.calendar, task.candidates, self._settings, task.adjust, self._lookout
+            )
         with task.stage("fit"):
             choice, validation = self._fit(task, validation)
         metrics = validation.metrics(choice.out_of_fold) if choice.out_of_fold is not None else {}
         scores = self._scores(task, validation, choice)
-        return self._result(task, choice, self._pool(task, choice, validation), _rounded_dict(metrics), scores)
+        pool, errors = self._pool(task, choice, validation), self._errors(task, choice, validation)
+        return self._result(task, choice, pool, errors, _rounded_dict(metrics), scores)
 
     def reanchor(self, model: FittedModel, series: DailySeries, calendar: Calendar) -> EngineResult:
         """The forecast of a stored model from the end of ``series`` on: nothing is estimated, nothing is compared.
@@ -154,28 +176,37 @@ class BusinessMLEngine:
                 self._observed(task, by_name.get(name), name, state) for name, state in model.members.items()
             )
         choice = _Choice(members, model.weights, model.chosen, model.reason, model.level)
-        return self._result(task, choice, model.pool, model.metrics, model.scores)
+        return self._result(task, choice, model.pool, model.errors, model.metrics, model.scores)
 
     def _observed(self, task: _Task, candidate: type[Forecaster] | None, name: str, state: State) -> Member:
         if candidate is None:
             raise CandidateFailed(f"{name} is no candidate of these settings.")
-        return observe_member(candidate, state, task.series, task.calendar, self._settings)
+        if objection := self._lookout.objection(name):
+            raise CandidateFailed(objection)
+        with self._lookout.computing(name):
+            return observe_member(candidate, state, task.series, task.calendar, self._settings)
 
     def _result(
         self,
         task: _Task,
         choice: _Choice,
         pool: ResidualPool,
+        errors: FloatArray,
         metrics: dict[str, float],
         scores: tuple[CandidateScore, ...],
     ) -> EngineResult:
         with task.stage("intervals"):
             forecast = self._with_bands(task, choice, pool)
+            ahead = self._totals(task, forecast, errors)
+        with task.stage("explanation"):
+            parts = explain(task.series, task.expected(), forecast.yhat, choice.weights)
         with task.stage("anomalies"):
             anomalies = self._anomalies(task, choice)
         return EngineResult(
             as_of=task.series.end,
             forecast=forecast,
+            totals=ahead,
+            parts=parts,
             anomalies=anomalies,
             scores=scores,
             chosen=choice.chosen,
@@ -189,6 +220,7 @@ class BusinessMLEngine:
             members={member.name: member.state for member in choice.members},
             seconds=task.seconds,
             residuals=Residuals(pool.residuals, pool.weekdays, pool.tested_horizon, pool.shrinkage),
+            errors=errors,
             blend=dict(choice.weights),
         )
 
@@ -216,6 +248,7 @@ class BusinessMLEngine:
         chosen = [candidate for candidate in self._registry if candidate.name in settings.model_candidates]
         wrapped = tuple(in_log_space(c) if settings.log_transform else c for c in chosen)
         seen = replace(seen, known_days=(*calendar.known_days, *silent))
+        notes += self._promotions(capped, seen)
         return _Task(capped, seen, bool((series.y >= 0).all()), wrapped, one_offs, quiet_days, notes)
 
     def _country(self, calendar: Calendar, notes: list[Note]) -> str:
@@ -225,6 +258,15 @@ class BusinessMLEngine:
         except UnknownCountry as error:
             notes.append(note("no_such_country", country=wanted, hint=error.next_step))
             return ""
+
+    def _promotions(self, series: DailySeries, calendar: Calendar) -> Iterator[Note]:
+        """What past promotions sold, and how many days are announced."""
+        measured = measure_promotions(series, calendar)
+        ahead = int(calendar.promotions(_day_after(series), self._settings.horizon_days).sum())
+        if measured.days:
+            yield note("promotions", n=measured.days, change=f"{measured.factor - 1:+.0%}", ahead=ahead)
+        elif ahead:
+            yield note("promotions_unmeasured", n=ahead)
 
     def _fit(self, task: _Task, validation: CrossValidation) -> tuple[_Choice, CrossValidation]:
         """Choose and fit on all days. What fails now is taken out of the comparison, and the choice is made again."""
@@ -237,7 +279,8 @@ class BusinessMLEngine:
             failures: dict[str, str] = {}
             for name in selection.weights.keys() - fitted.keys():
                 try:
-                    fitted[name] = fit_member(by_name[name], task.series, task.calendar, self._settings)
+                    with self._lookout.computing(name):
+                        fitted[name] = fit_member(by_name[name], task.series, task.calendar, self._settings)
                 except (CandidateFailed, CandidateUnavailable) as error:
                     failures[name] = error.message
             if not failures:
@@ -246,8 +289,9 @@ class BusinessMLEngine:
             validation = validation.without(failures)
 
     def _fall_back(self, task: _Task, validation: CrossValidation) -> _Choice:
-        member, reason = fallback(self._registry, task.series, task.calendar, self._settings)
-        if any(run.status == "failed" for run in validation.runs):
+        rungs = [candidate for candidate in self._registry if not self._lookout.objection(candidate.name)]
+        member, reason = fallback(rungs, task.series, task.calendar, self._settings)
+        if any(run.status == "failed" or self._lookout.objection(run.name) for run in validation.runs):
             reason = note("nothing_usable", method=member.name)
         return _Choice((member,), {member.name: 1.0}, member.name, reason, "fallback")
 
@@ -280,6 +324,18 @@ class BusinessMLEngine:
         shrinkage = 1.0 - REFIT_GAIN * _learned_share(choice)
         return ResidualPool.of(residuals[is_open], weekdays[is_open], validation.folds[0].horizon, shrinkage)
 
+    def _errors(self, task: _Task, choice: _Choice, validation: CrossValidation) -> FloatArray:
+        """Errors of the blend fold by fold, zero on days known to be closed; naive differences without folds."""
+        if choice.out_of_fold is None:
+            return naive_errors(task.series)
+        closed = task.closing(task.series).closed(task.series.start, len(task.series))
+        days = np.array([np.arange(fold.cutoff, fold.cutoff + fold.horizon) for fold in validation.folds])
+        return past_errors(validation.actual - choice.out_of_fold, closed[days], _learned_share(choice))
+
+    def _totals(self, task: _Task, forecast: Forecast, errors: FloatArray) -> tuple[Total, ...]:
+        is_open = ~task.closing(task.series).closed(forecast.start, forecast.yhat.size)
+        return totals(forecast.yhat, is_open, errors, forecast.bands, 0.0 if task.non_negative else -np.inf)
+
     def _anomalies(self, task: _Task, choice: _Choice) -> tuple[Anomaly, ...]:
         series = task.series
         calendar = task.closing(series)
@@ -299,6 +355,8 @@ class BusinessMLEngine:
         for run in validation.runs:
             if run.status == "failed":
                 task.notes.append(note("candidate_failed", method=run.name))
+            elif self._lookout.objection(run.name):
+                task.notes.append(note("candidate_hung", method=run.name))
             metrics = _rounded_dict(validation.metrics(run.forecasts)) if run.status == "scored" else {}
             weight = round(choice.weights.get(run.name, 0.0), SIGNIFICANT_DIGITS)
             rows.append(CandidateScore(run.name, run.status, run.reason, metrics, weight, run.seconds))
@@ -323,7 +381,8 @@ def confidence(metrics: dict[str, float], n_days: int) -> float:
 
 def _one_offs(series: DailySeries, calendar: Calendar) -> BoolArray:
     """`one_off_days` that nothing in the calendar explains, shape (n_days,)."""
-    explained = calendar.regressors(series.start, len(series))[1].any(axis=1)
+    names, values = calendar.regressors(series.start, len(series))
+    explained = values[:, [names.index(name) for name in EXPLAINING]].any(axis=1)
     return one_off_days(series) & ~explained
 
 

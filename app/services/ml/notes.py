@@ -23,10 +23,25 @@ WORDS: dict[str, dict[str, tuple[str, ...]]] = {
         "huge_days": ("Days beyond {limit} were cut to that: check the sales for typing errors.",),
         "no_such_candidate": ("There is no candidate called {name!r}; it was left out.",),
         "no_such_country": ("{country!r} is unknown: the forecast was made without public holidays. {hint}",),
+        "country_missing": (
+            "No country is set: no public holidays are known. Sales are odd on those of {country}: is it there?",
+        ),
+        "country_doubtful": (
+            "The public holidays of {given} do not show in the sales, those of {country} do: is the country right?",
+        ),
         "candidate_failed": ("{method} failed and took no part.",),
+        "candidate_hung": ("{method} hung in the attempt before and was left out of this forecast.",),
         "unreadable_calendar": (
             "One row of the calendar cannot be read and was left out.",
             "{n} rows of the calendar cannot be read and were left out.",
+        ),
+        "promotions": (
+            "Promotions sold {change} beside usual days (one past day, cautiously); announced days ahead: {ahead}.",
+            "Promotions sold {change} beside usual days ({n} past days); announced days ahead: {ahead}.",
+        ),
+        "promotions_unmeasured": (
+            "A promotion day is announced, but no past one can be measured: it is forecast like a usual day.",
+            "{n} promotion days are announced, but no past one can be measured: they are forecast like usual days.",
         ),
         "chosen_floor": (
             "Last week's pattern beat the combined forecast on past weeks ({metric} {floor} against {blend}).",
@@ -55,10 +70,25 @@ WORDS: dict[str, dict[str, tuple[str, ...]]] = {
         "huge_days": ("Los días por encima de {limit} se han recortado: comprueba que no haya ventas mal tecleadas.",),
         "no_such_candidate": ("No hay ningún método llamado {name!r}; se ha dejado fuera.",),
         "no_such_country": ("No se conoce {country!r}: la previsión se ha hecho sin festivos.",),
+        "country_missing": (
+            "No hay país, y así no se conocen los festivos. Las ventas cambian en los de {country}: ¿es su país?",
+        ),
+        "country_doubtful": (
+            "Los festivos de {given} no se notan en las ventas y los de {country} sí: ¿es correcto el país?",
+        ),
         "candidate_failed": ("El método «{method}» falló y no participó.",),
+        "candidate_hung": ("El método «{method}» se quedó colgado en el intento anterior: esta previsión va sin él.",),
         "unreadable_calendar": (
             "Una fila del calendario no se entiende y se ha dejado fuera.",
             "{n} filas del calendario no se entienden y se han dejado fuera.",
+        ),
+        "promotions": (
+            "Las promociones vendieron un {change} frente a lo normal (un día pasado); días anunciados: {ahead}.",
+            "Las promociones vendieron un {change} frente a lo normal ({n} días pasados); días anunciados: {ahead}.",
+        ),
+        "promotions_unmeasured": (
+            "Hay un día de promoción anunciado, pero ninguno pasado que medir: se prevé como un día normal.",
+            "Hay {n} días de promoción anunciados, pero ninguno pasado que medir: se prevén como días normales.",
         ),
         "chosen_floor": (
             "Repetir la semana anterior acertó más que la mezcla al probarlo ({metric} {floor} frente a {blend}).",

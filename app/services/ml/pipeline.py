@@ -8,9 +8,8 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
 from datetime import date
-from typing import cast
+from typing import Any, cast
 from uuid import UUID
 
 import structlog
@@ -22,34 +21,17 @@ from app.config.overrides import Refusal, apply_overrides
 from app.config.settings import Settings
 from app.db.gateway import Gateway
 from app.db.store import Row, TenantStore
-from app.errors import (
-    CandidateFailed,
-    CandidateUnavailable,
-    OutOfTime,
-    TenantBusy,
-    TenantcastError,
-    Transient,
-    UnknownRun,
-    UnknownTenant,
-)
+from app.errors import OutOfTime, TenantBusy, TenantcastError, Transient, UnknownRun, UnknownTenant
 from app.services import runs
 from app.services.ml.artifact import ArtifactKeys, load_keys
 from app.services.ml.candidates import candidate_names
+from app.services.ml.country import COUNTRY_NOTES, note_on_country
 from app.services.ml.fitted_model import FittedModel
-from app.services.ml.hashing import (
-    carried_document,
-    fitted_under,
-    input_document,
-    input_hash,
-    output_hash,
-    pack_snapshot,
-)
+from app.services.ml.hashing import fitted_under, input_hash, output_hash, pack_snapshot
 from app.services.ml.intake import TenantInput, read_tenant_input
-from app.services.ml.ml_engine import BusinessMLEngine
 from app.services.ml.model_version_manager import MODEL_TYPE, ModelVersionManager
-from app.services.ml.reanchoring import Anchor, judge
+from app.services.ml.planning import Plan, Task, carry_out, make_plan
 from app.services.ml.results import EngineResult, TrainingReport
-from app.services.ml.series import DailySeries
 from app.services.ml.training_report import add_error, add_input, add_result, changes_since, empty_report, finite
 from app.services.notifications.publishing import publish_notices
 from app.tenancy import TenantId, parse_tenant_id
@@ -59,27 +41,6 @@ ON_DEMAND = "predict"  # the same, and the active model is carried forward where
 BUSY_POLL_SECONDS = 2.0
 
 _log = structlog.get_logger()
-
-
-@dataclass(frozen=True)
-class _Task:
-    """One claimed item with everything that its computation needs."""
-
-    item: runs.Item
-    settings: MLSettings
-    keys: ArtifactKeys
-    force: bool
-    as_of: date | None
-    report: TrainingReport
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        self.item.enter(name)
-        started = time.perf_counter()
-        yield
-        seconds = round(time.perf_counter() - started, 4)
-        self.report["seconds"][name] = seconds
-        _log.info("stage_done", stage=name, seconds=seconds)
 
 
 def train_and_predict_sales(
@@ -130,7 +91,7 @@ def train_and_predict_sales(
         if fence is not None:
             claimed: runs.Claim | runs.NotClaimed = runs.Claim(fence, reanchor=reanchor)
         else:
-            claimed = runs.claim_item(store, run_id, environment.ml_lease_seconds)
+            claimed = runs.claim_item(store, run_id, environment.ml_lease_seconds, environment.ml_task_seconds)
         if isinstance(claimed, runs.NotClaimed):
             return _not_claimed(tenant_id, run_id, claimed, settings)
         item = runs.Item(store, run_id, claimed, environment.ml_lease_seconds)
@@ -145,7 +106,7 @@ def train_item(
     """Read, compute, write for an item that this process has claimed. Raises nothing but interruptions."""
     tenant_id = str(item.store.tenant_id)
     report = empty_report(tenant_id, str(item.run_id), settings)
-    task = _Task(item, settings, keys, force, as_of, report)
+    task = Task(item, settings, keys, force, as_of, report)
     started = time.perf_counter()
     with structlog.contextvars.bound_contextvars(run=str(item.run_id), tenant=tenant_id):
         try:
@@ -159,7 +120,7 @@ def train_item(
     return report
 
 
-def _read_compute_write(task: _Task) -> None:
+def _read_compute_write(task: Task) -> None:
     report = task.report
     with task.stage("read"):
         known, settings, refused = _read(task)
@@ -168,14 +129,15 @@ def _read_compute_write(task: _Task) -> None:
             report["status"], report["reason"] = "no_sales_yet", "There are no sales yet: nothing can be forecast."
             task.item.finish("skipped", "no sales yet", cast("Row", report), None)
             return
-        plan = _plan(task, known, known.series, settings)
+        plan = make_plan(task, known, known.series, settings)
         if plan is None:
             _leave_unchanged(task, known)
             return
         previous = task.item.store.read_forecast()
     with task.stage("compute"):
-        result, plan = _compute(task, plan)
+        result, plan = carry_out(task, plan)
         add_result(report, result, settings)
+        report["notes"] += _about_country(plan, previous)
         report["changes"] = changes_since(previous, report["forecast"])
         report["input_hash"] = input_hash(plan.document)
         report["output_hash"] = output_hash(result)
@@ -183,68 +145,15 @@ def _read_compute_write(task: _Task) -> None:
         _publish(task, result, plan)
 
 
-@dataclass(frozen=True, eq=False)
-class _Plan:
-    """What is computed: a fit, or (with ``anchor``) a stored model carried forward."""
-
-    known: TenantInput
-    series: DailySeries
-    settings: MLSettings
-    fit_document: Row
-    anchor: Anchor | None = None
-
-    @property
-    def document(self) -> Row:
-        """The text of the input hash and of the snapshot."""
-        return carried_document(self.fit_document, self.anchor.model_version) if self.anchor else self.fit_document
+def _about_country(plan: Plan, previous: Row) -> list[dict[str, Any]]:
+    """Whether the country seems right: looked at with every fit; a model carried forward is under the same country."""
+    if plan.anchor is None:
+        return [note.as_dict() for note in note_on_country(plan.series, plan.known.calendar.country)]
+    before = (previous.get("report") or {}).get("notes") or []
+    return [stored for stored in before if stored["code"] in COUNTRY_NOTES]
 
 
-def _plan(task: _Task, known: TenantInput, series: DailySeries, settings: MLSettings) -> _Plan | None:
-    """What to compute; None when the current forecast was made just so. Notes the input hash on the report."""
-    document = input_document(
-        series,
-        known.calendar,
-        settings,
-        tenant=asdict(known.tenant),
-        stale=known.stale,
-        code_version=__version__,
-    )
-    plan = _Plan(known, series, settings, document)
-    if _is_current(task, plan):
-        return None
-    if task.item.reanchor:
-        saved = ModelVersionManager(task.item.store, task.keys).load_active_model()
-        judged = judge(saved, fitted_under(document), series.end, settings.model_max_age_days)
-        if isinstance(judged, Anchor):
-            plan = replace(plan, anchor=judged)
-            return None if _is_current(task, plan) else plan
-        task.report["refit_reason"] = judged
-    return plan
-
-
-def _is_current(task: _Task, plan: _Plan) -> bool:
-    task.report["input_hash"] = input_hash(plan.document)
-    current = plan.known.current
-    return bool(current and current.input_hash == task.report["input_hash"] and not task.force)
-
-
-def _compute(task: _Task, plan: _Plan) -> tuple[EngineResult, _Plan]:
-    """The result, and the plan as it was carried out: a model that cannot be carried forward is fitted anew."""
-    engine, calendar = BusinessMLEngine(plan.settings), plan.known.calendar
-    if plan.anchor is not None:
-        try:
-            result = engine.reanchor(plan.anchor.model, plan.series, calendar)
-        except (CandidateFailed, CandidateUnavailable) as error:
-            _log.warning("model_not_carried_forward", code=error.code, reason=error.message)
-            task.report["refit_reason"] = error.message
-            plan = replace(plan, anchor=None)
-        else:
-            task.report["reanchored"] = True
-            return result, plan
-    return engine.forecast(plan.series, calendar), plan
-
-
-def _read(task: _Task) -> tuple[TenantInput, MLSettings, list[Refusal]]:
+def _read(task: Task) -> tuple[TenantInput, MLSettings, list[Refusal]]:
     """The tenant's input under its own settings: overrides that change what is read are read again with."""
     row = _read_row(task, task.settings)
     settings, refused = apply_overrides(task.settings, row.get("settings"), candidate_names())
@@ -262,7 +171,7 @@ def _read(task: _Task) -> tuple[TenantInput, MLSettings, list[Refusal]]:
     return known, settings, refused
 
 
-def _read_row(task: _Task, settings: MLSettings) -> Row:
+def _read_row(task: Task, settings: MLSettings) -> Row:
     return task.item.store.read_input(task.as_of, *_reads(settings))
 
 
@@ -270,7 +179,7 @@ def _reads(settings: MLSettings) -> tuple[int, int]:
     return settings.max_train_window_days, settings.stale_after_days
 
 
-def _leave_unchanged(task: _Task, known: TenantInput) -> None:
+def _leave_unchanged(task: Task, known: TenantInput) -> None:
     report, current = task.report, known.current
     report["status"], report["reason"] = "unchanged", "Nothing changed since the current forecast was made."
     report["output_hash"] = current.output_hash if current else None
@@ -278,7 +187,7 @@ def _leave_unchanged(task: _Task, known: TenantInput) -> None:
     task.item.finish("done", "unchanged", cast("Row", report), report["input_hash"])
 
 
-def _publish(task: _Task, result: EngineResult, plan: _Plan) -> None:
+def _publish(task: Task, result: EngineResult, plan: Plan) -> None:
     report = task.report
     model = _model_row(task, result, plan)
     report["model_version"] = model["model_version"]
@@ -290,6 +199,7 @@ def _publish(task: _Task, result: EngineResult, plan: _Plan) -> None:
             "output_hash": report["output_hash"],
             "code_version": __version__,
             "predictions": report["forecast"],
+            "totals": report["totals"],
             "anomalies": [
                 {"date": a.day.isoformat(), "y": a.y, "score": a.score, "is_anomaly": a.is_anomaly}
                 for a in result.anomalies
@@ -307,7 +217,7 @@ def _publish(task: _Task, result: EngineResult, plan: _Plan) -> None:
         task.item.finish("skipped", report["reason"], cast("Row", report), report["input_hash"])
 
 
-def _model_row(task: _Task, result: EngineResult, plan: _Plan) -> Row:
+def _model_row(task: Task, result: EngineResult, plan: Plan) -> Row:
     """The part ``model`` of what is published: a new version, or the name of the one that was carried forward."""
     if plan.anchor is not None:
         return {"model_type": MODEL_TYPE, "model_version": plan.anchor.model_version, "reused": True}
@@ -328,7 +238,7 @@ def _model_row(task: _Task, result: EngineResult, plan: _Plan) -> Row:
     return saved.as_row()
 
 
-def _note_failure(task: _Task, error: TenantcastError, *, may_retry: bool) -> None:
+def _note_failure(task: Task, error: TenantcastError, *, may_retry: bool) -> None:
     """Put the error on the report and on the item; an item that cannot even be told comes back with its lease."""
     add_error(task.report, error)
     _log.warning("tenant_failed", kind=error.kind, code=error.code, message=error.message)

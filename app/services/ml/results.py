@@ -8,8 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from app.services.ml.candidates.base import State
+from app.services.ml.explanation import Parts
 from app.services.ml.notes import Note
 from app.services.ml.series import FloatArray
+from app.services.ml.totals import Total
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,8 @@ class EngineResult:
 
     as_of: date
     forecast: Forecast
+    totals: tuple[Total, ...]  # of as many of the first 7 and 28 days as the horizon holds
+    parts: Parts  # what each day of the forecast consists of
     anomalies: tuple[Anomaly, ...]  # the flagged days of the last 90, oldest first
     scores: tuple[CandidateScore, ...]  # one row per configured candidate, in the registry's order
     chosen: str  # "blend", or the name of the single candidate
@@ -80,6 +84,7 @@ class EngineResult:
     members: dict[str, State]  # state of every member of the forecast
     seconds: dict[str, float]  # per stage
     residuals: Residuals  # what the bands were made from
+    errors: FloatArray  # shape (n_folds, n_days): what the totals' bands were made from, see `totals`
     blend: dict[str, float]  # `weights` unrounded, as the forecast was made with them
 
 
@@ -90,6 +95,26 @@ class ForecastDay(TypedDict):
     yhat: float
     yhat_lower: float
     yhat_upper: float
+    parts: dict[str, float]  # by the names of `explanation.PARTS`; they sum exactly to yhat, see there
+
+
+class ForecastTotal(TypedDict):
+    """A total of a published forecast with its band, in the tenant's currency."""
+
+    yhat: float  # to the cent
+    yhat_lower: float  # of the report's `interval_level`
+    yhat_upper: float
+    bands: dict[str, list[float]]  # [lower, upper] by level, "0.8"
+
+
+class ForecastSummary(TypedDict):
+    """What the first days of a forecast consist of, together."""
+
+    days: int  # 7, or the horizon where it is shorter
+    total: float  # as `total_7`
+    parts: dict[str, float]  # to the cent; they sum exactly to the total
+    en: str  # the sentence that says so
+    es: str
 
 
 class TrainingReport(TypedDict):
@@ -110,6 +135,8 @@ class TrainingReport(TypedDict):
     forecast: list[ForecastDay]
     total_7: float  # sum of the first 7 days of yhat
     total_28: float
+    totals: dict[str, ForecastTotal]  # "total_7", "total_28": those that the horizon holds
+    explanation: ForecastSummary | None  # None without a forecast
     anomalies: list[dict[str, Any]]  # {date, y, expected, score}
     chosen: str
     reason: str  # in English; `reason_note` says it in any language

@@ -8,8 +8,21 @@ from typing import Any
 from app.config.ml_settings import MLSettings
 from app.config.overrides import Refusal
 from app.errors import TenantcastError
+from app.services.ml.explanation import sentence, sums
 from app.services.ml.intake import TenantInput
-from app.services.ml.results import Anomaly, CandidateScore, EngineResult, ForecastDay, TrainingReport
+from app.services.ml.results import (
+    Anomaly,
+    CandidateScore,
+    EngineResult,
+    ForecastDay,
+    ForecastSummary,
+    ForecastTotal,
+    TrainingReport,
+)
+from app.services.ml.series import SEASON
+from app.services.ml.totals import Total
+from app.services.report.formats import LANGUAGES, locale_of
+from app.services.report.words import say
 
 
 def empty_report(tenant_id: str, run_id: str | None, settings: MLSettings) -> TrainingReport:
@@ -30,6 +43,8 @@ def empty_report(tenant_id: str, run_id: str | None, settings: MLSettings) -> Tr
         forecast=[],
         total_7=0.0,
         total_28=0.0,
+        totals={},
+        explanation=None,
         anomalies=[],
         chosen="",
         reason="",
@@ -77,6 +92,8 @@ def add_result(report: TrainingReport, result: EngineResult, settings: MLSetting
     report["forecast"] = days
     report["total_7"] = total(days[:7])
     report["total_28"] = total(days[:28])
+    report["totals"] = {f"total_{one.days}": _total(one, settings.interval_level) for one in result.totals}
+    report["explanation"] = _explanation(report, result)
     report["anomalies"] = [_anomaly(anomaly) for anomaly in result.anomalies]
     report["chosen"] = result.chosen
     report["reason"] = str(result.reason)
@@ -101,6 +118,7 @@ def forecast_days(result: EngineResult, level: float) -> list[ForecastDay]:
             yhat=float(result.forecast.yhat[step]),
             yhat_lower=float(lower[step]),
             yhat_upper=float(upper[step]),
+            parts=result.parts.of_day(step),
         )
         for step in range(result.forecast.yhat.size)
     ]
@@ -140,6 +158,23 @@ def changes_since(previous: dict[str, Any], days: list[ForecastDay]) -> dict[str
 def total(days: list[ForecastDay]) -> float:
     """Sum of the point forecasts, to the cent."""
     return round(math.fsum(day["yhat"] for day in days), 2)
+
+
+def _total(one: Total, level: float) -> ForecastTotal:
+    lower, upper = one.bands[level]
+    bands = {repr(each): list(band) for each, band in one.bands.items()}
+    return ForecastTotal(yhat=one.yhat, yhat_lower=lower, yhat_upper=upper, bands=bands)
+
+
+def _explanation(report: TrainingReport, result: EngineResult) -> ForecastSummary:
+    """The parts of the first week and the sentence about them, with amounts as the tenant writes them."""
+    n_days, week = min(SEASON, len(report["forecast"])), report["total_7"]
+    parts = sums(result.parts, n_days, week)
+    said = {}
+    for language in LANGUAGES:
+        locale = locale_of(report | {"language": language}, typical=week / n_days)
+        said[language] = sentence(say(language, "next_n", n=n_days), week, parts, n_days, language, locale.money)
+    return ForecastSummary(days=n_days, total=week, parts=parts, en=said["en"], es=said["es"])
 
 
 def finite(metrics: dict[str, float]) -> dict[str, float]:

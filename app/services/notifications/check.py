@@ -20,6 +20,7 @@ from app.services.notifications.digest import daily_summary, digest
 from app.services.notifications.facts import DAYS, Facts
 from app.services.notifications.rules import due_notices
 from app.services.notifications.send import Courier, ring_due
+from app.services.schedule import SUMMARY_HOURS_LATE
 from app.tenancy import TenantId, parse_tenant_id
 
 PERIOD_SECONDS = 300
@@ -101,7 +102,12 @@ class _Look:
 
     def take_page(self) -> list[Row]:
         return self.system.due_notification_ticks(
-            self.job, PAGE, LEASE_SECONDS, period_seconds=PERIOD_SECONDS, hour=self.hour
+            self.job,
+            PAGE,
+            LEASE_SECONDS,
+            period_seconds=PERIOD_SECONDS,
+            hour=self.hour,
+            hours_late=SUMMARY_HOURS_LATE,
         )
 
     def at_one(self, store: TenantStore, slot: str, work: Callable[[TenantStore, str], int]) -> None:

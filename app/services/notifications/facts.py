@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, timedelta
-from typing import Any, Self
+from typing import Self
 
 from app.db.store import Row
 from app.services.notifications.config import EMPTY, RuleBook
-from app.services.report.formats import CENTS_BELOW, Locale, language_of
+from app.services.report.formats import Locale, locale_of
 
 DAYS = 42  # a week to judge, four to judge it by, and one more to know the longest gap
 STOCK_DAYS = 28  # over which `ml_read_notification_facts` counts the units sold
@@ -73,16 +73,6 @@ class Facts:
             held={item["kind"]: int(item["n"]) for item in row["held"]},
             read_at=row["read_at"],
         )
-
-
-def locale_of(tenant: Mapping[str, Any], *, typical: float) -> Locale:
-    """How the tenant writes things; cents only where a typical day's sales are small."""
-    return Locale(
-        language=language_of(tenant.get("language")),
-        currency=tenant.get("currency") or "",
-        country=tenant.get("country") or "",
-        cents=abs(typical) < CENTS_BELOW,
-    )
 
 
 def _day(text: str | None) -> date | None:

@@ -6,10 +6,10 @@ from typing import Any
 from app.config.ml_settings import MLSettings
 from app.services.ml.results import TrainingReport
 from app.services.notifications.digest import amounts, difference
-from app.services.notifications.facts import Expected, locale_of
+from app.services.notifications.facts import Expected
 from app.services.notifications.notice import Notice, iso_week
 from app.services.notifications.texts import say
-from app.services.report.formats import Locale
+from app.services.report.formats import Locale, locale_of
 
 NEWS_DAYS = 3  # an unusual day that is longer ago was told of before, or is no news
 

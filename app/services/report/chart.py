@@ -111,8 +111,8 @@ def draw_chart(days: list[ChartDay], locale: Locale) -> Chart:
         points=tuple(_point(i, step, day.yhat, scale) for i, day in enumerate(days) if day.yhat and not day.closed),
         strips=strips,
         marks=tuple(_mark(i, step, day, scale) for i, day in enumerate(days) if day.expected is not None),
-        money_ticks=tuple(Tick(scale.y(value), locale.money(value)) for value in _nice_steps(scale) if value),
-        day_ticks=tuple(_day_ticks(days, step, locale)),
+        money_ticks=tuple(Tick(scale.y(value), locale.money(value)) for value in nice_steps(scale) if value),
+        day_ticks=tuple(day_ticks(days, locale)),
         divide=None if first_ahead is None else round(first_ahead * step, 3),
         zero=scale.y(0.0),
         clipped=tuple(_cut(i, step) for i, day in enumerate(days) if (day.sold or 0.0) > scale.high),
@@ -132,7 +132,7 @@ def _scale(days: list[ChartDay]) -> Scale:
     return Scale(low, high + 0.04 * (high - low))
 
 
-def _nice_steps(scale: Scale) -> list[float]:
+def nice_steps(scale: Scale) -> list[float]:
     """Round values inside the scale, about four of them: steps of 1, 2 or 5 times a power of ten."""
     rough = (scale.high - scale.low) / N_TICKS
     power = 10.0 ** math.floor(math.log10(rough))
@@ -141,7 +141,9 @@ def _nice_steps(scale: Scale) -> list[float]:
     return [i * step for i in range(first, last + 1)]
 
 
-def _day_ticks(days: list[ChartDay], step: float, locale: Locale) -> list[Tick]:
+def day_ticks(days: list[ChartDay], locale: Locale) -> list[Tick]:
+    """Names of days, weeks or months under the axis, as many as can be read."""
+    step = 100 / len(days)
     if len(days) >= MONTHLY_FROM:
         starts = [(i, locale.month(day.day)[:3]) for i, day in enumerate(days) if day.day.day == 1]
     elif len(days) >= WEEKLY_FROM:

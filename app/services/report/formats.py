@@ -1,10 +1,12 @@
 """Money, numbers and days the way the tenant writes them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
-from typing import Literal
+from typing import Any, Literal, get_args
 
 Language = Literal["en", "es"]
+LANGUAGES: tuple[Language, ...] = get_args(Language)
 
 # Unicode CLDR: symbols as used inside the country, number of decimals where it is not two.
 SYMBOLS = {
@@ -90,3 +92,13 @@ class Locale:
 
     def month(self, day: date) -> str:
         return MONTHS[self.language][day.month - 1]
+
+
+def locale_of(tenant: Mapping[str, Any], *, typical: float) -> Locale:
+    """How the tenant writes things; cents only where a typical day's sales are small."""
+    return Locale(
+        language=language_of(tenant.get("language")),
+        currency=tenant.get("currency") or "",
+        country=tenant.get("country") or "",
+        cents=abs(typical) < CENTS_BELOW,
+    )

@@ -12,6 +12,7 @@ from app.services.report.chart import Chart, ChartDay, draw_chart, known_marks, 
 from app.services.report.data import History, TenantPart
 from app.services.report.explain import Explanation, explain
 from app.services.report.formats import CENTS_BELOW, DASH, Locale, language_of
+from app.services.report.parts import PartsView, view_parts
 from app.services.report.words import say
 
 HISTORY_SHOWN = 120  # days
@@ -63,6 +64,7 @@ class TenantView:
     chart: Chart | None = None
     chart_label: str = ""
     readouts: str = "[]"  # JSON: one text per day of the chart
+    parts: PartsView | None = None
     table: tuple[tuple[str, str, str, str], ...] = ()
     ahead: tuple[str, ...] = ()
     unusual: tuple[str, ...] = ()
@@ -119,6 +121,7 @@ def _with_forecast(part: TenantPart, report: Row, number: int, locale: Locale, b
         chart=draw_chart(days, locale),
         chart_label=say(locale.language, "chart_label", **label),
         readouts=json.dumps([_readout(day, locale) for day in days], ensure_ascii=False),
+        parts=view_parts(report, days[n_history:], part.name, locale),
         table=tuple(_table_row(day, locale) for day in days[n_history:]),
         ahead=tuple(_ahead(calendar, ahead, locale)),
         unusual=tuple(_unusual(anomaly, locale) for anomaly in report["anomalies"]),
@@ -183,10 +186,11 @@ def _known_text(day: ChartDay, locale: Locale) -> str:
 
 def _lines(report: Row, days: list[ChartDay], history: History | None, locale: Locale) -> list[str]:
     horizon = len(report["forecast"])
-    lines = []
+    lines = [_total_range(report, 7, locale)]
     if horizon > WEEK:
         n = min(28, horizon)
-        lines.append(say(locale.language, "headline", n=n, total=locale.money(report["total_28"])) + ".")
+        headline = say(locale.language, "headline", n=n, total=locale.money(report["total_28"]))
+        lines.append(f"{headline}. {_total_range(report, 28, locale)}".strip())
     versus = compare(report, history)
     if versus:
         n, before, change = versus
@@ -204,7 +208,16 @@ def _lines(report: Row, days: list[ChartDay], history: History | None, locale: L
     lines.append(
         say(locale.language, "sure_line", word=say(locale.language, sure_key(score)), score=round(100 * score))
     )
-    return lines
+    return [line for line in lines if line]
+
+
+def _total_range(report: Row, days: int, locale: Locale) -> str:
+    """Where a total most likely lies; "" where the horizon or an earlier version gives no band for it."""
+    band = (report.get("totals") or {}).get(f"total_{days}")
+    if not band:
+        return ""
+    lower, upper = locale.money(band["yhat_lower"]), locale.money(band["yhat_upper"])
+    return say(locale.language, "total_range", lower=lower, upper=upper)
 
 
 def compare(report: Row, history: History | None) -> tuple[int, float, float] | None:

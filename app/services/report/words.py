@@ -29,9 +29,10 @@ WORDS: dict[Language, dict[str, str]] = {
         "less": "less",
         "first_day": "{day}: about {yhat}, most likely between {lower} and {upper}.",
         "first_day_closed": "{day}: closed, so no sales.",
+        "total_range": "Most likely between {lower} and {upper}.",
         "range_note": (
-            "On about {share} of days, sales land inside the day's range. The ranges are for single days; "
-            "they do not add up to a range for the week."
+            "On about {share} of days, sales land inside the day's range. The ranges of single days do not add up to "
+            "one for a week."
         ),
         "sure_high": "quite sure",
         "sure_medium": "fairly sure",
@@ -57,6 +58,17 @@ WORDS: dict[Language, dict[str, str]] = {
         "closure": "closed as announced",
         "event": "event",
         "holiday": "public holiday",
+        "parts_title": "What each day consists of",
+        "parts_label": "What the forecast of {name} consists of, for {n} days.",
+        "parts_note": (
+            "The average day is that of the last 8 weeks; time of year as in earlier years. What holidays, promotions "
+            "and closures do is read off the forecast. The rest is what the newest sales change, as the methods see it."
+        ),
+        "part_level": "average day",
+        "part_weekday": "day of the week",
+        "part_season": "time of year",
+        "part_calendar": "holidays, promotions, closures",
+        "part_recent": "newest sales",
         "ahead": "What is ahead",
         "ahead_none": "No holidays, promotions or closures are known for these days.",
         "unusual_title": "Unusual days",
@@ -147,9 +159,10 @@ WORDS: dict[Language, dict[str, str]] = {
         "less": "menos",
         "first_day": "{day}: unos {yhat}, lo más probable entre {lower} y {upper}.",
         "first_day_closed": "{day}: cerrado, sin ventas.",
+        "total_range": "Lo más probable, entre {lower} y {upper}.",
         "range_note": (
-            "Más o menos el {share} de los días, la venta cae dentro del rango del día. Los rangos son de cada día; "
-            "no se suman para dar el de la semana."
+            "Más o menos el {share} de los días, la venta cae dentro del rango del día. Los rangos de los días no se "
+            "suman para dar el de una semana."
         ),
         "sure_high": "bastante segura",
         "sure_medium": "medianamente segura",
@@ -175,6 +188,18 @@ WORDS: dict[Language, dict[str, str]] = {
         "closure": "cerrado, como se anunció",
         "event": "evento",
         "holiday": "festivo",
+        "parts_title": "De qué se compone cada día",
+        "parts_label": "De qué se compone la previsión de {name}, para {n} días.",
+        "parts_note": (
+            "El día medio es el de las últimas 8 semanas; la época del año, como en años anteriores. Lo que hacen "
+            "festivos, promociones y cierres se lee en la previsión. El resto es lo que cambian las ventas más "
+            "recientes, según los métodos."
+        ),
+        "part_level": "día medio",
+        "part_weekday": "día de la semana",
+        "part_season": "época del año",
+        "part_calendar": "festivos, promociones, cierres",
+        "part_recent": "ventas recientes",
         "ahead": "Lo que viene",
         "ahead_none": "No se conocen festivos, promociones ni cierres en estos días.",
         "unusual_title": "Días inusuales",

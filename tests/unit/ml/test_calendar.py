@@ -4,13 +4,13 @@ import os
 import pickle
 import subprocess
 import sys
-from datetime import date
+from datetime import date, timedelta
 
 import numpy as np
 import pytest
 
 from app.errors import ConfigError, UnknownCountry
-from app.services.ml.calendar import Calendar, KnownDay, validate_country
+from app.services.ml.calendar import Calendar, KnownDay, days_since_payday, validate_country
 
 
 def days_of(flags, start: date) -> list[str]:
@@ -112,6 +112,45 @@ def test_eve_and_morrow_are_the_days_beside_the_holiday_also_at_the_edges():
 
     _, only_eve = Calendar("DE").regressors(date(2024, 10, 2), 1)
     assert only_eve[0].tolist() == [0, 1, 0, 0, 0, 0]
+
+
+def test_distances_to_holidays_are_counted_up_to_a_week():
+    """The Day of German Unity, 3 October 2024, with All Saints' Day, no holiday in all of Germany, after it."""
+    start = date(2024, 9, 25)
+
+    assert Calendar("DE").days_to_holiday(start, 12).tolist() == [7, 7, 6, 5, 4, 3, 2, 1, 0, 7, 7, 7]
+    assert Calendar("DE").days_since_holiday(start, 17).tolist() == [7] * 8 + [0, 1, 2, 3, 4, 5, 6, 7, 7]
+    assert Calendar().days_to_holiday(start, 3).tolist() == [7, 7, 7]
+    assert Calendar("DE").days_to_holiday(date(1, 1, 1), 2).tolist() == [7, 7]
+    assert Calendar("DE").days_since_holiday(date(1, 1, 1), 2).tolist() == [7, 7]
+
+
+def test_a_bridge_lies_between_a_holiday_and_a_weekend():
+    spring, new_year = date(2024, 4, 29), date(2025, 12, 29)
+
+    bridges = Calendar("DE").bridges(spring, 14)  # Ascension on Thursday the 9th, the first of May on a Wednesday
+    assert days_of(bridges, spring) == ["2024-05-10"]
+    assert days_of(Calendar("DE").bridges(new_year, 7), new_year) == ["2026-01-02"]
+    assert days_of(Calendar("FR").bridges(date(2023, 8, 7), 14), date(2023, 8, 7)) == ["2023-08-14"]  # a Monday
+    assert not Calendar("DE").bridges(date(2024, 3, 29), 1).any()  # Good Friday itself
+
+
+def test_wages_come_on_the_15th_and_the_last_of_the_month_or_the_friday_before():
+    start = date(2024, 6, 1)
+
+    days = days_since_payday(start, 61)
+
+    assert days_of(days == 0, start) == ["2024-06-14", "2024-06-28", "2024-07-15", "2024-07-31"]
+    assert days[:3].tolist() == [1, 2, 3]  # since Friday, the last of May
+    assert days.max() == 16  # from 28 June to 14 July
+
+
+def test_paydays_do_not_depend_on_where_one_begins_to_look():
+    whole = days_since_payday(date(2023, 12, 1), 400)
+
+    for later in range(1, 60):
+        part = days_since_payday(date(2023, 12, 1) + timedelta(days=later), 100)
+        assert part.tolist() == whole[later : later + 100].tolist()
 
 
 def test_known_days_stand_in_the_column_of_their_kind():

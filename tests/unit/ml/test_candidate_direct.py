@@ -7,7 +7,7 @@ import pytest
 
 from app.config.ml_settings import MLSettings
 from app.errors import ArtifactRefused
-from app.services.ml.calendar import Calendar, KnownDay
+from app.services.ml.calendar import Calendar, KnownDay, days_since_payday
 from app.services.ml.candidates import calendar_ridge, ridge
 from app.services.ml.candidates.calendar_ridge import CalendarRidge
 from app.services.ml.candidates.direct import one_hot, yearly_waves
@@ -70,6 +70,36 @@ def test_a_holiday_that_closed_the_shop_before_is_forecast_low(candidate):
     assert (series.end + timedelta(days=3)).isoformat() == "2024-12-25"
     assert (forecast[2:4] < 0.5 * usual[2:4]).all()
     assert forecast[[0, 1, 4, 5, 6]] == pytest.approx(usual[[0, 1, 4, 5, 6]], rel=0.35)
+
+
+@pytest.mark.parametrize("candidate", [*DIRECT, Recursive])
+def test_the_day_that_wages_come_is_forecast_high(candidate):
+    y = shop(928)
+    paid = days_since_payday(START, y.size) == 0
+    y[paid] *= 1.6
+    series = DailySeries(START, y[:900])
+
+    forecast = candidate().fit(series, Calendar()).predict(28)
+
+    usual, ahead = shop(928)[900:], paid[900:]
+    assert ahead.sum() == 2
+    assert (forecast[ahead] / usual[ahead]).mean() > 1.3
+    assert forecast[~ahead] == pytest.approx(usual[~ahead], rel=0.3)
+
+
+def test_a_bridge_day_is_told_from_other_fridays():
+    """A shop near the coast that is full on bridge days."""
+    start = date(2019, 1, 7)
+    calendar = Calendar("DE")
+    n_days = (date(2024, 5, 6) - start).days  # the week of Ascension is ahead
+    week = np.array([80.0, 90.0, 100.0, 110.0, 160.0, 200.0, 60.0])[np.arange(n_days + 7) % 7]
+    y = week * np.where(calendar.bridges(start, week.size), 2.5, 1.0)
+    noise = np.random.default_rng(3).normal(1, 0.03, n_days)
+
+    forecast = Levels().fit(DailySeries(start, y[:n_days] * noise), calendar).predict(7)
+
+    assert calendar.bridges(start, week.size)[n_days:].tolist() == [False] * 4 + [True] + [False] * 2
+    assert forecast[4] > 1.5 * week[n_days + 4]
 
 
 def test_the_designs_have_the_columns_that_a_stored_state_must_have():

@@ -55,15 +55,15 @@ def test_the_level_follows_the_median_residual_of_the_last_28_days():
     np.testing.assert_allclose(model.observe(ahead, Calendar()).fitted_values()[-28:], unshifted, rtol=1e-9)
 
 
-def test_a_promotion_is_a_regressor_and_worth_what_it_sells():
+def test_an_event_is_a_regressor_and_worth_what_it_sells():
     y = shop(400)
     y[2:400:10] += 60.0
-    known = tuple(KnownDay(START + timedelta(days=i), "promotion") for i in range(2, 428, 10))
+    known = tuple(KnownDay(START + timedelta(days=i), "event") for i in range(2, 428, 10))
 
     model = Prophet().fit(DailySeries(START, y), Calendar(known_days=known))
 
     state = model.get_state()
-    assert state["regressors"] == ["promotion"]
+    assert state["regressors"] == ["event"]
     assert np.asarray(state["weights"], dtype=float)[-1] * float(str(state["unit"])) == pytest.approx(60.0, abs=5.0)
 
 

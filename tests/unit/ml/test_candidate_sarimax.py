@@ -10,7 +10,7 @@ from statsmodels.tsa.statespace.sarimax import SARIMAX
 
 from app.config.ml_settings import MLSettings
 from app.errors import ArtifactRefused, CandidateFailed, CandidateUnavailable
-from app.services.ml.calendar import Calendar, KnownDay
+from app.services.ml.calendar import Calendar, DayKind, KnownDay
 from app.services.ml.candidates.arima import Order
 from app.services.ml.candidates.common import independent_columns, regressor_names, regressor_values
 from app.services.ml.candidates.sarimax import Sarimax
@@ -27,8 +27,8 @@ def shop(n_days: int = 400):
     return level * week + rng.normal(0, 5, n_days)
 
 
-def promotions(n_days: int, every: int = 14) -> Calendar:
-    return Calendar(known_days=tuple(KnownDay(START + timedelta(days=i), "promotion") for i in range(3, n_days, every)))
+def known_days(kind: DayKind, n_days: int, every: int = 14) -> Calendar:
+    return Calendar(known_days=tuple(KnownDay(START + timedelta(days=i), kind) for i in range(3, n_days, every)))
 
 
 def test_with_the_same_parameters_the_forecast_is_statsmodels_own():
@@ -52,16 +52,18 @@ def test_the_short_search_forecasts_within_two_percent_of_statsmodels_full_one()
     np.testing.assert_allclose(ours.predict(28), plain.forecast(28), rtol=0.02, atol=0.02 * y.mean())
 
 
-def test_a_promotion_is_worth_what_it_sells():
+@pytest.mark.parametrize("kind", ["promotion", "event"])
+def test_a_known_day_is_worth_what_it_sells(kind):
     y = shop(420)
-    calendar = promotions(448)
+    calendar = known_days(kind, 448)
     y[3:420:14] += 40.0
 
     model = Sarimax().fit(DailySeries(START, y), calendar)
 
-    assert model.get_state()["regressors"] == ["promotion"]
-    assert np.asarray(model.get_state()["coefficients"], dtype=float)[0] == pytest.approx(40.0, abs=4.0)
-    unannounced = model.observe(DailySeries(START, y), promotions(420))
+    assert model.get_state()["regressors"] == [kind]
+    if kind == "event":  # what promotions sell is taken out before
+        assert np.asarray(model.get_state()["coefficients"], dtype=float)[0] == pytest.approx(40.0, abs=4.0)
+    unannounced = model.observe(DailySeries(START, y), known_days(kind, 420))
     lift = model.predict(28) - unannounced.predict(28)
     assert np.flatnonzero(lift > 30.0).tolist() == [i for i in range(28) if (420 + i - 3) % 14 == 0]
 

@@ -18,6 +18,7 @@ from tests.factories import closed_on_sundays, weekly_series
 
 KEYS = {
     "series", "windows", "failed", "mase", "rmsse", "wape", "smape", "sql", "coverage_80", "coverage_95",
+    "coverage_80_total_7", "coverage_95_total_7", "coverage_80_total_28", "coverage_95_total_28",
     "share_worse_than_snaive", "cpu_seconds_per_window",
 }  # fmt: skip
 CHEAP = MLSettings(model_candidates=("naive", "snaive", "weekday_mean"))
@@ -60,6 +61,21 @@ def test_numbers_match_forecasts_made_by_hand():
     assert pooled["coverage_95"] == pytest.approx(np.mean(inside))
     assert pooled["wape"] == pytest.approx(error / series.y[172:].sum())
     assert pooled["cpu_seconds_per_window"] > 0
+
+
+def test_totals_are_judged_by_their_own_bands_as_far_as_the_horizon_goes():
+    series = weekly_series(200, noise=0.3)
+    whole = BusinessMLEngine(CHEAP.model_copy(update={"horizon_days": 28})).forecast(series.head(172), Calendar())
+
+    week, month = (evaluate(frame_of(a=series), horizon, 1, CHEAP)["pooled"] for horizon in (14, 28))
+
+    for total in whole.totals:
+        sold = series.y[172 : 172 + total.days].sum()
+        for level in (0.8, 0.95):
+            lower, upper = total.bands[level]
+            assert month[f"coverage_{level * 100:.0f}_total_{total.days}"] == float(lower <= sold <= upper)
+    assert week["coverage_80_total_7"] in {0.0, 1.0}
+    assert week["coverage_80_total_28"] is None
 
 
 def test_pooled_wape_weighs_by_sales_and_mase_by_window():

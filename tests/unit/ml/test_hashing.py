@@ -11,8 +11,10 @@ import pytest
 from app.config.ml_settings import MLSettings
 from app.errors import InvalidSeries
 from app.services.ml.calendar import Calendar, KnownDay
+from app.services.ml.explanation import Parts
 from app.services.ml.hashing import (
     canonical_json,
+    curtailed_document,
     input_document,
     input_hash,
     output_hash,
@@ -22,6 +24,7 @@ from app.services.ml.hashing import (
 )
 from app.services.ml.results import Anomaly, EngineResult, Forecast, Residuals
 from app.services.ml.series import DailySeries
+from app.services.ml.totals import Total
 
 SERIES = DailySeries(date(2026, 11, 1), np.array([10.0, 0.1 + 0.2, -3.5]))
 CALENDAR = Calendar("ES", (KnownDay(date(2026, 11, 9), "closure", "Almudena"),), frozenset({6}))
@@ -58,6 +61,8 @@ def _result(**changes: Any) -> EngineResult:
     values: dict[str, Any] = {
         "as_of": date(2026, 11, 3),
         "forecast": Forecast(date(2026, 11, 4), yhat, {0.8: (yhat - 1, yhat + 1)}),
+        "totals": (Total(7, 3.0, {0.8: (1.0, 5.0)}),),
+        "parts": Parts(yhat, yhat * 0, yhat * 0, yhat * 0, yhat * 0),
         "anomalies": (Anomaly(date(2026, 11, 2), 9.0, 1.0, 6.1, is_anomaly=True),),
         "scores": (),
         "chosen": "blend",
@@ -71,6 +76,7 @@ def _result(**changes: Any) -> EngineResult:
         "members": {"naive": {"last": 1.0, "w": np.array([math.nan, 0.1])}, "xgboost": {"booster": b"\x00\x01"}},
         "seconds": {"fit": 0.1},
         "residuals": Residuals(np.array([1.0]), np.array([0]), 1, 1.0),
+        "errors": np.array([[1.0]]),
         "blend": {"naive": 0.25, "snaive": 0.75},
     }
     return EngineResult(**(values | changes))
@@ -167,6 +173,8 @@ def test_a_difference_past_the_sixth_digit_does_not_change_the_output_hash():
     [
         {"as_of": date(2026, 11, 2)},
         {"forecast": Forecast(date(2026, 11, 4), np.array([1.001, 2.0]), {})},
+        {"totals": (Total(7, 3.0, {0.8: (1.0, 5.1)}),)},
+        {"parts": Parts(*np.array([[1.0, 1.0], [0.0, 1.0], [0.0, 0.0], [0.0, 0.0], [0.0, 0.0]]))},
         {"anomalies": ()},
         {"chosen": "naive"},
         {"weights": {"naive": 1.0}},
@@ -194,6 +202,16 @@ def test_a_snapshot_gives_the_input_back():
         restored.series, restored.calendar, restored.settings, tenant=restored.tenant, stale=restored.stale
     )
     assert input_hash(again) == input_hash(document)
+
+
+def test_a_fit_without_candidates_that_hung_has_a_hash_of_its_own_and_its_snapshot_names_them():
+    document = _document()
+    curtailed = curtailed_document(document, {"xgboost": 320, "prophet": 301})
+
+    assert input_hash(curtailed) != input_hash(document)
+    assert input_hash(curtailed) == input_hash(curtailed_document(document, ["prophet", "xgboost"]))
+    assert restore_snapshot(pack_snapshot(curtailed)).left_out == ("prophet", "xgboost")
+    assert restore_snapshot(pack_snapshot(document)).left_out == ()
 
 
 @pytest.mark.parametrize(

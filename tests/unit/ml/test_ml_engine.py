@@ -63,7 +63,7 @@ def test_the_result_tells_who_took_part_and_why():
     assert sum(result.weights.values()) == pytest.approx(1, abs=1e-5)
     assert str(result.reason)
     assert result.metrics["mase"] > 0
-    assert set(result.seconds) == {"compare", "fit", "intervals", "anomalies"}
+    assert set(result.seconds) == {"compare", "fit", "intervals", "explanation", "anomalies"}
 
 
 def test_closed_weekdays_are_exactly_zero_with_zero_bounds():

@@ -7,7 +7,15 @@ import numpy as np
 from app.errors import CandidateFailed
 from app.services.ml.calendar import Calendar
 from app.services.ml.candidates.base import State
-from app.services.ml.candidates.direct import DirectCandidate, bounded, learnable, one_hot, yearly_waves
+from app.services.ml.candidates.direct import (
+    PAYDAY_SPANS,
+    DirectCandidate,
+    bounded,
+    in_spans,
+    learnable,
+    one_hot,
+    yearly_waves,
+)
 from app.services.ml.candidates.direct_rows import Rows, Table
 from app.services.ml.candidates.robust import RobustRidge
 from app.services.ml.series import SEASON, DailySeries, FloatArray
@@ -17,13 +25,13 @@ REWEIGHTINGS = 2
 HALF_LIFE_DAYS = 730.0  # a day counts half as much as one two years later
 FARTHEST = 8.0  # weekly differences: a target or feature farther out counts as this far
 YEARLY_ORDER = 5
-MONTH_SPANS = ((0, 1), (0, 3), (3, 7), (13, 17))  # days of the month, from 0: the first, the first days, paydays
+MONTH_SPANS = ((0, 1), (0, 3), (3, 7), (13, 17))  # days of the month, from 0: the first, the first days, the middle
 MONTH_ENDS = (1, 3, 7)  # days left of the month
 PLAIN = (
     *("level_7", "level_14", "level_56", "level_91", "level_364", "holiday_effect"),
     *("regional_holiday", "holiday", "holiday_eve", "holiday_morrow", "promotion", "event"),
 )
-N_COLUMNS = len(PLAIN) + len(MONTH_SPANS) + len(MONTH_ENDS) + 3 * SEASON + 2 * YEARLY_ORDER
+N_COLUMNS = len(PLAIN) + len(MONTH_SPANS) + len(MONTH_ENDS) + len(PAYDAY_SPANS) + 3 * SEASON + 2 * YEARLY_ORDER
 
 
 class CalendarRidge(DirectCandidate):
@@ -72,8 +80,9 @@ def _columns(rows: Rows) -> FloatArray:
     return np.column_stack(
         [
             *(rows.column(name) for name in PLAIN),
-            *((day >= first) & (day < last) for first, last in MONTH_SPANS),
+            *in_spans(day, MONTH_SPANS),
             *(left <= most for most in MONTH_ENDS),
+            *in_spans(rows.column("days_since_payday"), PAYDAY_SPANS),
             one_hot(rows.column("weekday"), SEASON),
             one_hot(rows.column("fortnight_day"), 2 * SEASON),
             yearly_waves(rows.column("day_of_year"), YEARLY_ORDER),

@@ -4,7 +4,7 @@ import copy
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import date
+from datetime import date, timedelta
 from typing import ClassVar, Self
 
 import numpy as np
@@ -13,6 +13,7 @@ from app.config.ml_settings import MLSettings
 from app.errors import ArtifactRefused, CandidateFailed
 from app.services.ml.calendar import Calendar
 from app.services.ml.candidates.base import State
+from app.services.ml.promotions import Promotions, measure_promotions
 from app.services.ml.series import SEASON, BoolArray, DailySeries, FloatArray, weekdays_from
 
 ODD_WEEKS, ODD_MOST, ODD_KNOWN = 8, 2, 4  # same weekdays looked at, zeros allowed among them, days needed
@@ -25,6 +26,9 @@ class Candidate:
 
     The subclass gives `_estimate`, `_fitted_values` and `_predict`, and, when it has parameters, `_parameters` and
     `restore`. `fit` and `observe` are written once, here, so that no method can forget the rules of the contract.
+
+    Every method sees sales from which promotions are taken out, and its forecast gets them back on announced days (see
+    `promotions`): so methods without regressors know them too, and no lag or mean holds a promotion.
     """
 
     name: ClassVar[str]
@@ -35,6 +39,7 @@ class Candidate:
         self.trained_through: date | None = None
         self._series: DailySeries | None = None
         self._calendar = Calendar()
+        self._promotions = Promotions()
 
     @classmethod
     def from_settings(cls, settings: MLSettings) -> Self:  # noqa: ARG003 - the contract's signature
@@ -49,8 +54,9 @@ class Candidate:
         """
         if len(series) < self.min_history:
             raise CandidateFailed(f"{self.name} needs {self.min_history} days of history; there are {len(series)}.")
-        self._estimate(series, calendar)
-        self.anchor(series, calendar)
+        usual = self.usual_sales(series, calendar)
+        self._estimate(usual, calendar)
+        self.anchor(usual, calendar)
         self.trained_through = series.end
         return self
 
@@ -59,13 +65,14 @@ class Candidate:
         if self.trained_through is None:
             raise CandidateFailed(f"{self.name} observes only after `fit` or `from_state`.")
         newer = copy.copy(self)
-        newer.anchor(series, calendar)
+        newer.anchor(newer.usual_sales(series, calendar), calendar)
         return newer
 
     def fitted_values(self) -> FloatArray:
         """One-step fit of every day of the last series, shape (n_days,); nan where there is none."""
         series = self._origin()
         fitted = self._fitted_values(series, self._calendar)
+        fitted = fitted * self._promotions.factors(self._calendar, series.start, len(series))
         return np.where(np.isinf(fitted), np.nan, fitted)
 
     def predict(self, horizon: int) -> FloatArray:
@@ -77,7 +84,9 @@ class Candidate:
         """
         if horizon < 1:
             raise CandidateFailed(f"{self.name} forecasts 1 day or more; asked for {horizon}.")
-        return finite(self.name, self._predict(self._origin(), self._calendar, horizon), horizon)
+        series = self._origin()
+        forecast = finite(self.name, self._predict(series, self._calendar, horizon), horizon)
+        return forecast * self._promotions.factors(self._calendar, series.end + timedelta(days=1), horizon)
 
     def get_state(self) -> State:
         """Parameters as plain numbers and arrays; no series, no library objects."""
@@ -110,6 +119,11 @@ class Candidate:
         if self._series is None:
             raise CandidateFailed(f"{self.name} has no origin: call `fit` or `observe` first.")
         return self._series
+
+    def usual_sales(self, series: DailySeries, calendar: Calendar) -> DailySeries:
+        """The sales of usual days; what promotions sold is measured anew at every origin."""
+        self._promotions = measure_promotions(series, calendar)
+        return self._promotions.taken_from(series, calendar)
 
     def _estimate(self, series: DailySeries, calendar: Calendar) -> None:
         """Learn parameters; methods without any keep this."""

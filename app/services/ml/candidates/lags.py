@@ -10,7 +10,7 @@ from datetime import date
 
 import numpy as np
 
-from app.services.ml.calendar import Calendar
+from app.services.ml.calendar import Calendar, days_since_payday
 from app.services.ml.candidates.common import known_ahead
 from app.services.ml.series import SEASON, DailySeries, FloatArray
 
@@ -21,6 +21,7 @@ FIRST_ROW = max(MEANS)  # the first day with all means
 CALENDAR_NAMES = (
     *("weekday", "fortnight_day", "day_of_month", "days_to_month_end", "day_of_year", "regional_holiday"),
     *("holiday", "holiday_eve", "holiday_morrow", "promotion", "event"),
+    *("days_to_holiday", "days_since_holiday", "bridge", "days_since_payday"),
 )
 N_LEVEL_FEATURES = LAGS.size + len(MEANS) + 2
 EFFECT_WEEKS = 4  # same weekdays that a holiday is compared with
@@ -70,7 +71,7 @@ def _phase_means(lagged: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 
 def calendar_features(calendar: Calendar, start: date, n_days: int) -> FloatArray:
-    """What is known ahead of every day, shape (n_days, 11), columns as in `CALENDAR_NAMES`."""
+    """What is known ahead of every day, shape (n_days, 15), columns as in `CALENDAR_NAMES`."""
     days = np.datetime64(start) + np.arange(n_days)
     months = days.astype("datetime64[M]")
     ordinal = start.toordinal() + np.arange(n_days)
@@ -83,6 +84,10 @@ def calendar_features(calendar: Calendar, start: date, n_days: int) -> FloatArra
             (days - days.astype("datetime64[Y]")).astype(np.int64),
             calendar.regional_holidays(start, n_days),
             known_ahead(calendar, start, n_days)[1],
+            calendar.days_to_holiday(start, n_days),
+            calendar.days_since_holiday(start, n_days),
+            calendar.bridges(start, n_days),
+            days_since_payday(start, n_days),
         ]
     ).astype(np.float64)
 

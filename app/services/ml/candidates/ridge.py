@@ -8,9 +8,11 @@ from app.errors import CandidateFailed
 from app.services.ml.calendar import Calendar
 from app.services.ml.candidates.base import State
 from app.services.ml.candidates.direct import (
+    PAYDAY_SPANS,
     DirectCandidate,
     bounded,
     distance_to_weeks,
+    in_spans,
     learnable,
     one_hot,
     yearly_waves,
@@ -40,7 +42,7 @@ KNOWN_DAYS = (
     *("holiday_effect", "holiday", "holiday_eve", "holiday_morrow", "regional_holiday", "recent_holidays"),
     *("promotion", "event"),
 )
-N_OTHERS = 8
+N_OTHERS = 8 + len(PAYDAY_SPANS)
 N_COLUMNS = len(KNOWN_DAYS) + len(DISTANCES) + len(PLAIN) + SEASON + 2 * YEARLY_ORDER + N_OTHERS
 PENALTIES = np.full(N_COLUMNS, PENALTY)
 PENALTIES[: len(KNOWN_DAYS)] = PENALTY_OF_KNOWN_DAYS
@@ -98,6 +100,7 @@ def _columns(rows: Rows) -> FloatArray:
         rows.column("day_of_month") / DAYS_OF_MONTH,
         step,
         step * rows.column("level_7"),
+        *in_spans(rows.column("days_since_payday"), PAYDAY_SPANS),
     ]
     weekdays = one_hot(rows.column("weekday"), SEASON)
     waves = yearly_waves(rows.column("day_of_year"), YEARLY_ORDER)

@@ -1,0 +1,113 @@
+"""What is computed for one tenant, if anything: a fit, or the active model carried forward."""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from datetime import date
+
+import structlog
+
+from app import __version__
+from app.config.ml_settings import MLSettings
+from app.db.store import Row
+from app.errors import CandidateFailed, CandidateUnavailable
+from app.services import runs
+from app.services.ml.artifact import ArtifactKeys
+from app.services.ml.hashing import carried_document, curtailed_document, fitted_under, input_document, input_hash
+from app.services.ml.intake import TenantInput
+from app.services.ml.lookout import Lookout
+from app.services.ml.ml_engine import BusinessMLEngine
+from app.services.ml.model_version_manager import ModelVersionManager
+from app.services.ml.reanchoring import Anchor, judge
+from app.services.ml.results import EngineResult, TrainingReport
+from app.services.ml.series import DailySeries
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Task:
+    """One claimed item with everything that its computation needs."""
+
+    item: runs.Item
+    settings: MLSettings
+    keys: ArtifactKeys
+    force: bool
+    as_of: date | None
+    report: TrainingReport
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """One of read, compute and publish, with its seconds on the report. Raises LeaseLost when it is too late."""
+        self.item.enter(name)
+        started = time.perf_counter()
+        yield
+        seconds = round(time.perf_counter() - started, 4)
+        self.report["seconds"][name] = seconds
+        _log.info("stage_done", stage=name, seconds=seconds)
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What is computed: a fit, or (with ``anchor``) a stored model carried forward."""
+
+    known: TenantInput
+    series: DailySeries
+    settings: MLSettings
+    fit_document: Row
+    hung: Mapping[str, int]  # candidates that are left out
+    anchor: Anchor | None = None
+
+    @property
+    def document(self) -> Row:
+        """The text of the input hash and of the snapshot."""
+        if self.anchor:
+            return carried_document(self.fit_document, self.anchor.model_version)
+        return curtailed_document(self.fit_document, self.hung) if self.hung else self.fit_document
+
+
+def make_plan(task: Task, known: TenantInput, series: DailySeries, settings: MLSettings) -> Plan | None:
+    """What to compute; None when the current forecast was made just so. Notes the input hash on the report."""
+    document = input_document(
+        series,
+        known.calendar,
+        settings,
+        tenant=asdict(known.tenant),
+        stale=known.stale,
+        code_version=__version__,
+    )
+    plan = Plan(known, series, settings, document, task.item.hung)
+    if _is_current(task, plan):
+        return None
+    if task.item.reanchor:
+        saved = ModelVersionManager(task.item.store, task.keys).load_active_model()
+        judged = judge(saved, fitted_under(document), series.end, settings.model_max_age_days)
+        if isinstance(judged, Anchor):
+            plan = replace(plan, anchor=judged)
+            return None if _is_current(task, plan) else plan
+        task.report["refit_reason"] = judged
+    return plan
+
+
+def carry_out(task: Task, plan: Plan) -> tuple[EngineResult, Plan]:
+    """The result, and the plan as it was carried out: a model that cannot be carried forward is fitted anew."""
+    lookout = Lookout(task.item.computing, plan.hung)
+    engine, calendar = BusinessMLEngine(plan.settings, lookout=lookout), plan.known.calendar
+    if plan.anchor is not None:
+        try:
+            result = engine.reanchor(plan.anchor.model, plan.series, calendar)
+        except (CandidateFailed, CandidateUnavailable) as error:
+            _log.warning("model_not_carried_forward", code=error.code, reason=error.message)
+            task.report["refit_reason"] = error.message
+            plan = replace(plan, anchor=None)
+        else:
+            task.report["reanchored"] = True
+            return result, plan
+    return engine.forecast(plan.series, calendar), plan
+
+
+def _is_current(task: Task, plan: Plan) -> bool:
+    task.report["input_hash"] = input_hash(plan.document)
+    current = plan.known.current
+    return bool(current and current.input_hash == task.report["input_hash"] and not task.force)
