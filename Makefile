@@ -9,12 +9,13 @@ N ?= 20000
 FAULTS ?= 500
 TENANTS ?= 1000
 REAL ?= 50
+CANDIDATES ?= fast
 export PYTHONPATH := .
 # Before numpy is imported anywhere: one thread per process (parallelism is processes).
 export OMP_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
 
-.PHONY: help setup demo test unit contract fuzz big chaos overhead sure fix lint types imports lock wheel clean
+.PHONY: help setup demo test unit contract fuzz big chaos overhead memory sure fix lint types imports lock wheel clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -54,6 +55,10 @@ chaos: setup  ## A storm: FAULTS=500 over TENANTS=1000, REAL=50 of them with eve
 
 overhead: setup  ## Ledger, queue and database per tenant beside pure computing, TENANTS=1000 on two workers
 	@$(BIN)/python -m benchmarks.overhead --tenants $(TENANTS)
+
+memory: TENANTS = 2000
+memory: setup  ## How much a worker grows per tenant over TENANTS=2000, and the size of artefacts (CANDIDATES=fast)
+	@$(BIN)/python -m benchmarks.memory --tenants $(TENANTS) --candidates $(CANDIDATES)
 
 sure: lint types imports  ## Every check that is not a test
 

@@ -221,6 +221,12 @@ class CandidateFailed(DataError):
     code = "candidate_failed"
 
 
+class ModelOutdated(DataError):
+    """A stored model no longer does what it did when it was fitted; it is fitted anew."""
+
+    code = "model_outdated"
+
+
 class OutOfTime(DataError):
     """The tenant took longer than a task may."""
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 
 FIELDS = (("minute", 0, 59), ("hour", 0, 23), ("day", 1, 31), ("month", 1, 12), ("weekday", 0, 7))
-LONGEST_GAP_DAYS = 8 * 366  # 29 February, across a century that has none
+LONGEST_GAP_DAYS = 40 * 366  # 29 February on one weekday, across a century that has no such day
 DAYS_PER_WEEK = 7
 
 
@@ -37,12 +37,12 @@ class Cron:
         fields = [_field(part, *about) for part, about in zip(parts, FIELDS, strict=True)]
         weekdays = frozenset(day % DAYS_PER_WEEK for day in fields[4])
         cron = cls(" ".join(parts), fields[0], fields[1], fields[2], fields[3], weekdays)
-        if cron.last_due(datetime(2097, 1, 1, tzinfo=UTC)) is None:  # reaches back to the leap year 2092
+        if cron.last_due(datetime(2097, 1, 1, tzinfo=UTC)) is None:  # reaches back over all weekdays of 29 February
             raise ValueError("no day has this date")
         return cron
 
     def last_due(self, now: datetime) -> datetime | None:
-        """The newest slot that is not after ``now`` (aware); None when there was none in eight years."""
+        """The newest slot that is not after ``now`` (aware); None when there was none in forty years."""
         now = now.astimezone(UTC)
         for back in range(LONGEST_GAP_DAYS):
             day = now.date() - timedelta(days=back)

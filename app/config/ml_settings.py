@@ -59,6 +59,8 @@ class ForecastFields(BaseModel):
     interval_level: float = Field(0.8, ge=0.5, le=0.99, allow_inf_nan=False)
     stale_after_days: int = Field(28, ge=1, le=3650)
     model_max_age_days: int = Field(35, ge=1, le=3650)  # an older model is fitted anew instead of carried forward
+    # A model of this age is fitted anew by the weekly run, and every candidate scored again; 1: always
+    rescore_days: int = Field(28, ge=1, le=364)
     retrain_cron: str = "0 2 * * 1"
     tenant_ids: str = "*"
     error_alert_mape: float = Field(50.0, gt=0, le=1000, allow_inf_nan=False)

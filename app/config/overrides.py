@@ -22,7 +22,9 @@ MAX_COST_RATIO = 2.0
 FOLD_OVERHEAD_DAYS = 200
 MAX_SARIMAX_STATES = 24  # the default's 17: the time of a filter grows with the square, so about twice the default
 
-NOT_OVERRIDABLE = frozenset({"tenant_ids", "retrain_cron", "model_max_age_days"})  # the operator's alone
+NOT_OVERRIDABLE = frozenset(
+    {"tenant_ids", "retrain_cron", "model_max_age_days", "rescore_days"}
+)  # the operator's alone
 COST_FIELDS = ("cv_folds", "horizon_days", "max_train_window_days")
 SARIMAX_FIELDS = ("sarimax_order", "sarimax_seasonal")
 

@@ -140,7 +140,8 @@ class _Worker:
         from app.services.ml.pipeline import train_item
 
         self.tell(Event(kind="started", tenant_id=str(tenant_id), text=""))
-        item = runs.Item(self._store(tenant_id), self.work.run_id, claimed, self.work.settings.ml_lease_seconds)
+        settings = self.work.settings
+        item = runs.Item(self._store(tenant_id), self.work.run_id, claimed, settings.ml_lease_seconds, settings)
         report = train_item(
             item, self.work.ml_settings, self.keys, force=claimed.force, as_of=claimed.as_of, may_retry=True
         )

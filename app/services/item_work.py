@@ -43,7 +43,7 @@ def work_on(
     if isinstance(claimed, runs.NotClaimed):
         _log.info("item_not_claimed", run=str(run_id), tenant=str(tenant_id), outcome=claimed.outcome)
         return Look(run_id=str(run_id), tenant_id=str(tenant_id), outcome=claimed.outcome)
-    item = runs.Item(store, run_id, claimed, settings.ml_lease_seconds)
+    item = runs.Item(store, run_id, claimed, settings.ml_lease_seconds, settings)
     report = train_item(item, ml_settings, keys, force=claimed.force, as_of=claimed.as_of, may_retry=True)
     try:
         runs.ring_next(gateway, bell, run_id, settings)

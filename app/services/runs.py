@@ -213,9 +213,12 @@ class Item:
     """One claimed tenant of a run: its lease, and the only ways to write its outcome.
 
     Every method that writes raises LeaseLost when another worker owns the item; then nothing was written.
+    ``settings`` say where the cache is that a publish outdates; None reads the environment, which takes milliseconds.
     """
 
-    def __init__(self, store: TenantStore, run_id: UUID, claim: Claim, lease_seconds: int) -> None:
+    def __init__(
+        self, store: TenantStore, run_id: UUID, claim: Claim, lease_seconds: int, settings: Settings | None = None
+    ) -> None:
         self.store = store
         self.run_id = run_id
         self.fence = claim.fence
@@ -223,6 +226,7 @@ class Item:
         self.reanchor = claim.reanchor
         self.hung = claim.hung
         self._lease_seconds = lease_seconds
+        self._settings = settings
         self._stage = "claimed"
         self._computing: tuple[str, float] | None = None  # the candidate, and since when
         self._stop = threading.Event()
@@ -264,7 +268,7 @@ class Item:
         answer = self._owned(self.store.publish_item(self.run_id, self.fence, result))
         failpoint("published")
         if answer["outcome"] == "published":
-            bump_tenant(self.store.tenant_id)
+            bump_tenant(self.store.tenant_id, self._settings)
         return answer
 
     def finish(self, state: Literal["done", "skipped"], reason: str, report: Row, input_hash: str | None) -> None:

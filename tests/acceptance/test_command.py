@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+import math
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -105,6 +106,19 @@ def test_predict_shows_the_published_forecast(shop: Shell) -> None:
     assert served["total_7"] == pytest.approx(sum(day["yhat"] for day in served["days"][:7]), abs=0.01)
     assert served["days"][0]["date"] in shown
     assert "How sure" in shown
+
+
+def test_predict_explains_each_day_and_gives_the_totals_their_ranges(shop: Shell) -> None:
+    served = shop.json("predict", "Bakery")
+    shown = shop.run("predict", "Bakery", "--explain").stdout
+
+    for day in served["days"]:
+        assert math.fsum(day["parts"].values()) == pytest.approx(day["yhat"], abs=1e-9)
+    for total in served["totals"].values():
+        assert total["yhat_lower"] <= total["yhat"] <= total["yhat_upper"]
+    assert set(served["totals"]) == {"total_7", "total_28"}
+    assert "recent" in shown
+    assert " ".join(served["explanation"]["en"].split()) in " ".join(shown.split())
 
 
 def test_runs_and_models_are_listed(shop: Shell) -> None:

@@ -14,7 +14,7 @@ from app.errors import ArtifactRefused, CandidateFailed
 from app.services.ml.calendar import Calendar, KnownDay
 from app.services.ml.candidates import CANDIDATES, candidate_names
 from app.services.ml.candidates.base import Forecaster, State
-from app.services.ml.explanation import BLIND_TO_THE_CALENDAR
+from app.services.ml.explanation import BLIND_TO_HOLIDAYS, BLIND_TO_PROMOTIONS
 from app.services.ml.series import DailySeries, FloatArray
 
 START = date(2023, 1, 2)  # a Monday
@@ -344,18 +344,19 @@ def fitted_alone(candidate: type[Forecaster], calendar: Calendar, y: FloatArray)
     return fitted(candidate, y, calendar).predict(HORIZON)
 
 
-def test_it_is_called_blind_to_the_calendar_exactly_if_a_promotion_ahead_changes_nothing(candidate):
+@pytest.mark.parametrize(("kind", "blind"), [("event", BLIND_TO_HOLIDAYS), ("promotion", BLIND_TO_PROMOTIONS)])
+def test_it_is_called_blind_exactly_if_a_day_ahead_that_is_known_changes_nothing(candidate, kind, blind):
     y = shop(280)
     past = range(20, 280, 17)
     y[list(past)] *= 2
-    then, ahead = (tuple(KnownDay(START + timedelta(days=i), "promotion") for i in days) for days in (past, (282, 289)))
+    then, ahead = (tuple(KnownDay(START + timedelta(days=i), kind) for i in days) for days in (past, (282, 289)))
     model = fitted(candidate, y, Calendar(known_days=then))
 
     without, with_it = (
         model.observe(series(y), Calendar(known_days=known)).predict(HORIZON) for known in (then, then + ahead)
     )
 
-    assert (candidate.name in BLIND_TO_THE_CALENDAR) == np.allclose(without, with_it, rtol=1e-6)
+    assert (candidate.name in blind) == np.allclose(without, with_it, rtol=1e-6)
 
 
 def test_an_announced_closure_says_nothing_about_open_days(candidate):

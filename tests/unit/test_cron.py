@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from celery.schedules import crontab
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from app.config.cron import Cron
@@ -47,8 +47,19 @@ def fields(lowest: int, highest: int) -> st.SearchStrategy[str]:
     return st.lists(part, min_size=1, max_size=3).map(",".join)
 
 
+@pytest.mark.parametrize("text", ["0 0 1 2 6", *(f"0 0 29 2 {weekday}" for weekday in range(7))])
+def test_a_date_that_falls_on_one_weekday_comes_though_years_lie_between(text: str) -> None:
+    ours = Cron.parse(text)
+
+    last = ours.last_due(datetime(2140, 1, 1, tzinfo=UTC))  # 2100 has no 29 February
+
+    assert last is not None
+    assert (last.day, last.month, last.isoweekday() % 7) == (min(ours.days), 2, min(ours.weekdays))
+
+
 @settings(max_examples=300, deadline=None)
 @given(fields(0, 59), fields(0, 23), fields(1, 28), fields(1, 12), fields(0, 6))
+@example("*", "*", "1", "2", "6")  # the first of February is a Saturday every 5 to 12 years
 def test_every_expression_means_what_it_means_to_celery(
     minute: str, hour: str, day: str, month: str, weekday: str
 ) -> None:

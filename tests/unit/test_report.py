@@ -196,6 +196,22 @@ def test_candidates_that_failed_or_were_left_out_stay_in_the_table_with_their_re
     assert [row.mae for row in rows] == ["€12", DASH, DASH]
 
 
+@pytest.mark.parametrize(("language", "word"), [("en", "compared on "), ("es", "comparado el ")])
+def test_a_candidate_that_was_scored_in_an_earlier_week_says_when(language, word) -> None:
+    report = a_report(language=language)
+    as_of = date.fromisoformat(report["as_of"])
+    scores = [
+        a_score("snaive") | {"scored_through": as_of.isoformat()},
+        a_score("prophet") | {"scored_through": (as_of - timedelta(days=14)).isoformat()},
+    ]
+
+    rows = view_tenant(a_part(report=report | {"scores": scores}), 1).explanation.scores
+
+    assert rows[0].remark == ""
+    assert rows[1].remark.startswith(word)
+    assert str((as_of - timedelta(days=14)).day) in rows[1].remark
+
+
 def test_a_spanish_shop_reads_why_and_what_to_know_in_spanish() -> None:
     report = a_report(
         language="es",

@@ -224,6 +224,10 @@ class _Trial:
     adjust: Adjust
     lookout: Lookout
 
+    def known(self, fold: Fold) -> DailySeries:
+        """The days before a cut-off: one object for all candidates, which share what they derive from it."""
+        return self.series.once(fold, lambda: self.series.head(fold.cutoff))
+
     def first_error(self, forecast: FloatArray) -> float:
         """`ML_CV_PRIMARY_METRIC` of a forecast of the first fold; nan where it is undefined."""
         fold = self.folds[0]
@@ -277,7 +281,7 @@ def _behind(trial: _Trial, forecast: FloatArray, mark: float) -> str:
 def _forecasts(candidate: type[Forecaster], trial: _Trial) -> Iterator[FloatArray]:
     fitted: Forecaster | None = None
     for fold in trial.folds:
-        known = trial.series.head(fold.cutoff)
+        known = trial.known(fold)
         with guarded(candidate.name):
             if fitted is None:
                 fitted = candidate.from_settings(trial.settings).fit(known, trial.calendar)

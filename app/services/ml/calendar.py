@@ -146,9 +146,8 @@ def days_since_payday(start: date, n_days: int) -> IntArray:
 
     The 15th and the last of the month, on the Friday before when they fall on a weekend.
     """
-    days = (
-        np.datetime64(start) - LONGEST_TO_PAYDAY + np.arange(LONGEST_TO_PAYDAY + n_days + 3)
-    )  # a payday's Sunday and the day after
+    ahead = 3  # the Sunday of the last payday, and the day after
+    days = np.datetime64(start) - LONGEST_TO_PAYDAY + np.arange(LONGEST_TO_PAYDAY + n_days + ahead)
     day_of_month = (days - days.astype("datetime64[M]").astype("datetime64[D]")).astype(np.int64) + 1
     nominal = np.flatnonzero((day_of_month == MID_MONTH) | np.append(day_of_month[1:] == 1, False))
     weekdays = (start.weekday() - LONGEST_TO_PAYDAY + np.arange(days.size)) % SEASON

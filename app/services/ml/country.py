@@ -28,8 +28,6 @@ ABOVE_CHANCE = 3.0  # natural units of log-likelihood that a country must lie ab
 ABOVE_OTHERS = 6.0  # ... and above every other country
 IN_REACH = 8.0  # below the best by national holidays: farther back no regional holiday is looked at
 FIRST_JANUARY_DAYS, LAST_DECEMBER_DAYS = 2, 12  # odd everywhere: they tell no country from another
-
-
 COUNTRY_NOTES = ("country_missing", "country_doubtful")  # what `note_on_country` may say
 
 
@@ -63,7 +61,7 @@ def suggest_country(series: DailySeries, given: str = "") -> str:
     if given and _stands_out(series, given, national):
         return ""
     found = _best(series, national, _log_ratios(oddness, REGIONAL))
-    return "" if found == given.partition("-")[0] else found
+    return "" if found == given.upper().partition("-")[0] else found
 
 
 def _best(series: DailySeries, national: FloatArray, regional: FloatArray) -> str:

@@ -9,8 +9,8 @@
            + recent    the rest: the newest days, and what the methods see in them
 
 The first three are arithmetic on the history. `calendar` is read off the forecast itself: on a known day it is how far
-the forecast departs from what the same forecast says of ordinary days of that weekday. So a blend that ignores the
-calendar has no such part, and an effect that was learnt but is not forecast is not claimed.
+the forecast departs from what the same forecast says of ordinary days of that weekday. So a blend that ignores
+holidays has no such part on them, and an effect that was learnt but is not forecast is not claimed.
 """
 
 import math
@@ -36,8 +36,9 @@ MAX_RATIO = 2.0  # a time of year that doubles or halves sales; beyond it a clos
 SIGNIFICANT_DIGITS = 6  # of the published forecast, and of its parts
 DOUBLE_DIGITS = 15  # that a double keeps whatever they are
 CENTS = 2  # decimal places of a total
-# These forecast a holiday as any other day: a difference between their days has another cause.
-BLIND_TO_THE_CALENDAR = frozenset({"naive", "snaive", "weekday_mean", "mean"})
+# These forecast a holiday or an event as any other day: a difference between their days has another cause.
+BLIND_TO_HOLIDAYS = frozenset({"naive", "snaive", "weekday_mean", "mean"})
+BLIND_TO_PROMOTIONS = frozenset({"mean"})  # every candidate gets what past promotions sold, see `promotions`
 
 Money = Callable[[float], str]
 
@@ -86,7 +87,9 @@ def explain(series: DailySeries, calendar: Calendar, yhat: FloatArray, weights: 
     season = np.where(never, 0.0, (level + weekday) * (_season_ratio(series, calendar, horizon) - 1.0))
     rest = np.where(never, 0.0, yhat - level - weekday - season)
     known = _known_days(calendar, start, horizon) & ~never & ~closed
-    if not weights.keys() - BLIND_TO_THE_CALENDAR:
+    if not weights.keys() - BLIND_TO_HOLIDAYS:
+        known &= calendar.promotions(start, horizon)
+    if not weights.keys() - BLIND_TO_PROMOTIONS:
         known = np.zeros(horizon, dtype=bool)
     of_the_day = rest - _of_ordinary_days(rest, weekdays, known, ~(known | never | closed))
     estimated = np.column_stack([np.full(horizon, level), weekday, season, np.where(known, of_the_day, 0.0)])
@@ -161,7 +164,10 @@ def _known_days(calendar: Calendar, start: date, n_days: int) -> BoolArray:
 
 
 def _of_ordinary_days(rest: FloatArray, weekdays: IntArray, known: BoolArray, ordinary: BoolArray) -> FloatArray:
-    """``rest`` with that of the nearest ordinary days of the same weekday (or of any) on the known days."""
+    """``rest`` with that of the nearest ordinary days of the same weekday on the known days.
+
+    Of any weekday where that one has no ordinary day ahead, and zero where there is none at all.
+    """
     told = rest.copy()
     for step in np.flatnonzero(known):
         same = np.flatnonzero(ordinary & (weekdays == weekdays[step]))

@@ -9,12 +9,14 @@ import numpy as np
 
 from app.errors import ArtifactRefused, InvalidSeries
 from app.services.ml.candidates.base import State
+from app.services.ml.history_mark import HistoryMark
 from app.services.ml.intervals import ResidualPool
 from app.services.ml.notes import WORDS, Note, note
+from app.services.ml.past_forecasts import PastForecasts
 from app.services.ml.results import CandidateScore, EngineResult
 from app.services.ml.series import SEASON, FloatArray
 
-FORMAT = 3  # of the state; 1 held members and weights only, 2 no errors of totals
+FORMAT = 4  # of the state; 1 held members and weights only, 2 no errors of totals, 3 no past forecasts
 Level = Literal["blend", "single", "fallback"]
 
 
@@ -22,6 +24,8 @@ Level = Literal["blend", "single", "fallback"]
 class FittedModel:
     """Everything that a forecast from newer days needs of an earlier fit; fields as in `EngineResult`.
 
+    Members may be newer than the comparison that chose them: weights, scores and bands are those of the comparison, and
+    every later day is scored from there (see `past_forecasts`), so that the weeks between leave no trace.
     ``settings`` are `fitted_under` of the input that it was fitted on: under others the model means something else.
     """
 
@@ -36,10 +40,16 @@ class FittedModel:
     errors: FloatArray
     trained_through: date  # the last day whose sales any parameter has seen
     settings: dict[str, Any]
+    scored_through: date  # the last day that the comparison has seen
+    scored_hash: str  # output hash of the fit that compared; "" when nobody asked for it
+    past: PastForecasts | None  # None: newer days cannot be scored
+    history: HistoryMark | None  # what the candidates were compared on
 
     @classmethod
-    def of(cls, result: EngineResult, settings: dict[str, Any]) -> "FittedModel":
-        """What a fresh fit leaves behind; ``settings`` are `fitted_under` of its input."""
+    def of(
+        cls, result: EngineResult, settings: dict[str, Any], history: HistoryMark | None = None, scored_hash: str = ""
+    ) -> "FittedModel":
+        """What a comparison leaves behind; ``settings`` are `fitted_under` of its input, ``history`` its mark."""
         return cls(
             members=result.members,
             weights=result.blend,
@@ -57,7 +67,15 @@ class FittedModel:
             errors=result.errors,
             trained_through=result.as_of,
             settings=settings,
+            scored_through=result.as_of,
+            scored_hash=scored_hash,
+            past=result.past,
+            history=history,
         )
+
+    def refreshed(self, result: EngineResult) -> "FittedModel":
+        """With the members of a later `refresh`; members that it left out keep their parameters."""
+        return replace(self, members={**self.members, **result.members}, trained_through=result.as_of)
 
     def to_state(self) -> State:
         """Plain numbers, strings and arrays, as `artifact` stores them."""
@@ -77,6 +95,10 @@ class FittedModel:
             "errors": self.errors,
             "trained_through": self.trained_through.isoformat(),
             "settings": self.settings,
+            "scored_through": self.scored_through.isoformat(),
+            "scored_hash": self.scored_hash,
+            "past": self.past.to_state() if self.past else None,
+            "history": self.history.to_state() if self.history else None,
         }
 
     @classmethod
@@ -115,6 +137,10 @@ def _checked(state: dict[str, Any]) -> FittedModel:
         errors=_errors(state["errors"]),
         trained_through=date.fromisoformat(state["trained_through"]),
         settings=dict(state["settings"]),
+        scored_through=date.fromisoformat(state["scored_through"]),
+        scored_hash=str(state["scored_hash"]),
+        past=None if state["past"] is None else PastForecasts.from_state(state["past"]),
+        history=None if state["history"] is None else HistoryMark.from_state(state["history"]),
     )
 
 

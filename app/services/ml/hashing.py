@@ -26,7 +26,9 @@ SIGNIFICANT_DIGITS = 6
 SNAPSHOT_FORMAT = 1
 MAX_SNAPSHOT = 16_000_000  # bytes of JSON: ten years of days need well under one million
 # They decide when, for whom and whether to warn or to fit again, not what a fitted model forecasts.
-NOT_PART_OF_A_FORECAST = frozenset({"tenant_ids", "retrain_cron", "error_alert_mape", "model_max_age_days"})
+NOT_PART_OF_A_FORECAST = frozenset(
+    {"tenant_ids", "retrain_cron", "error_alert_mape", "model_max_age_days", "rescore_days"}
+)
 TENANT_FACTS = ("time_zone", "cutoff_hour", "country", "language", "currency")
 
 
@@ -42,6 +44,7 @@ class RestoredInput:
     tenant: dict[str, Any]
     code_version: str
     model_version: str | None = None  # of the model that was carried forward; None: a model was fitted
+    scored: str | None = None  # output hash of the comparison that was gone on with; None: candidates were compared
     left_out: tuple[str, ...] = ()  # candidates that had hung in the attempt before
 
 
@@ -89,6 +92,14 @@ def carried_document(document: dict[str, Any], model_version: str) -> dict[str, 
     Its hash is another one than that of a fit on the same days: the next retrain is not "unchanged".
     """
     return document | {"model_version": model_version}
+
+
+def refreshed_document(document: dict[str, Any], scored_hash: str) -> dict[str, Any]:
+    """The `input_document` of a weekly forecast between two comparisons; ``scored_hash`` names the last one.
+
+    By what came out of it, not by its version: a comparison that was repeated, or whose worker died, is the same.
+    """
+    return document | {"scored": scored_hash}
 
 
 def curtailed_document(document: dict[str, Any], hung: Iterable[str]) -> dict[str, Any]:
@@ -193,6 +204,7 @@ def _restore(document: dict[str, Any]) -> RestoredInput:
         tenant=dict(document["tenant"]),
         code_version=str(document["code_version"]),
         model_version=document.get("model_version"),
+        scored=document.get("scored"),
         left_out=tuple(document.get("left_out", ())),
     )
 

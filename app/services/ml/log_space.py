@@ -62,4 +62,4 @@ def in_log_space(candidate: type[Forecaster]) -> type[Forecaster]:
 
 
 def _logged(series: DailySeries) -> DailySeries:
-    return DailySeries(series.start, to_log(series.y))
+    return series.once("log", lambda: DailySeries(series.start, to_log(series.y)))

@@ -6,7 +6,7 @@ compared or everything failed, the simplest sound method by rule. One day of sal
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from typing import Literal
@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from app.config.ml_settings import MLSettings
-from app.errors import CandidateFailed, CandidateUnavailable, UnknownCountry
+from app.errors import CandidateFailed, CandidateUnavailable, ModelOutdated, UnknownCountry
 from app.services.ml.anomalies import find_anomalies
 from app.services.ml.backtest import CrossValidation, cross_validate
 from app.services.ml.calendar import Calendar, KnownDay, validate_country
@@ -27,9 +27,10 @@ from app.services.ml.ladder import Member, fallback, fit_member, observe_member
 from app.services.ml.log_space import in_log_space
 from app.services.ml.lookout import NO_LOOKOUT, Lookout
 from app.services.ml.notes import Note, note
+from app.services.ml.past_forecasts import PastForecasts
 from app.services.ml.promotions import measure_promotions
 from app.services.ml.results import Anomaly, CandidateScore, EngineResult, Forecast, Residuals
-from app.services.ml.selection import Selection, select
+from app.services.ml.selection import FLOOR, Selection, select
 from app.services.ml.series import (
     BoolArray,
     DailySeries,
@@ -151,14 +152,17 @@ class BusinessMLEngine:
         metrics = validation.metrics(choice.out_of_fold) if choice.out_of_fold is not None else {}
         scores = self._scores(task, validation, choice)
         pool, errors = self._pool(task, choice, validation), self._errors(task, choice, validation)
-        return self._result(task, choice, pool, errors, _rounded_dict(metrics), scores)
+        result = self._result(task, choice, pool, errors, _rounded_dict(metrics), scores)
+        return replace(result, past=self._past(task, choice, validation))
 
     def reanchor(self, model: FittedModel, series: DailySeries, calendar: Calendar) -> EngineResult:
-        """The forecast of a stored model from the end of ``series`` on: nothing is estimated, nothing is compared.
+        """The forecast of a stored model from the end of ``series`` on: nothing is estimated.
 
-        Members observe the whole history and are blended with the stored weights; the bands come from the stored
-        residuals; closed weekdays and anomalies from the days as they are now. On the days that the model was fitted
-        on it is `forecast` again. Metrics, scores and reason are those of the fit.
+        Members observe the whole history; closed weekdays and anomalies come from the days as they are now. Days since
+        the last comparison are scored with what was forecast for them: weights, bands, metrics and the members' scores
+        are those of the last days, as many as before. The scores of the others stand. Where there are no such days, or
+        more than were forecast, all of them are those of the comparison; on the days of the fit this is its forecast
+        again.
 
         Parameters
         ----------
@@ -168,22 +172,74 @@ class BusinessMLEngine:
         Raises
         ------
         CandidateFailed, CandidateUnavailable : a member cannot be carried forward; `forecast` fits anew
+        ModelOutdated : on the newer days the blend did clearly worse than before, or worse than seasonal naive
         """
-        task = self._prepare(series, calendar)
-        by_name = {candidate.name: candidate for candidate in task.candidates}
-        with task.stage("observe"):
-            members = tuple(
-                self._observed(task, by_name.get(name), name, state) for name, state in model.members.items()
-            )
-        choice = _Choice(members, model.weights, model.chosen, model.reason, model.level)
-        return self._result(task, choice, model.pool, model.errors, model.metrics, model.scores)
+        return self._continued(self._prepare(series, calendar), model, anew=False)
 
-    def _observed(self, task: _Task, candidate: type[Forecaster] | None, name: str, state: State) -> Member:
+    def refresh(self, model: FittedModel, series: DailySeries, calendar: Calendar) -> EngineResult:
+        """The weekly forecast between two comparisons: as `reanchor`, but members are estimated on all days.
+
+        Nothing is compared anew, and expensive members keep their parameters. It depends on the comparison alone, not
+        on the weeks between. Parameters and errors are those of `reanchor`.
+        """
+        return self._continued(self._prepare(series, calendar), model, anew=True)
+
+    def _continued(self, task: _Task, model: FittedModel, *, anew: bool) -> EngineResult:
+        validation = None
+        if model.past is not None and task.series.end > model.scored_through:
+            validation = _around_closures(task, model.past.validation(task.series))
+        selection = None if validation is None else self._weighed_again(task, model, validation)
+        names = model.weights if selection is None else selection.weights
+        with task.stage("fit" if anew else "observe"):
+            members = tuple(self._continued_member(task, name, model.members[name], anew=anew) for name in names)
+        if validation is None or selection is None:
+            choice = _Choice(members, model.weights, model.chosen, model.reason, model.level)
+            return self._result(task, choice, model.pool, model.errors, model.metrics, model.scores)
+        choice = _Choice.selected(members, selection)
+        metrics = _rounded_dict(validation.metrics(selection.out_of_fold))
+        newer = {score.name: score for score in self._scores(task, validation, choice)}
+        scores = tuple(newer.get(score.name, replace(score, weight=0.0)) for score in model.scores)
+        pool, errors = self._pool(task, choice, validation), self._errors(task, choice, validation)
+        return self._result(task, choice, pool, errors, metrics, scores)
+
+    def _weighed_again(self, task: _Task, model: FittedModel, validation: CrossValidation) -> Selection:
+        """The members with weights from the newest days. Raises ModelOutdated when that is not enough."""
+        if model.past is not None and model.past.has_risen(task.series, model.weights):
+            raise ModelOutdated(
+                "On the days since the candidates were compared the error was clearly larger than before."
+            )
+        metric, best_only = self._settings.cv_primary_metric, self._settings.select_best
+        selection = select(validation, metric, best_only=best_only)
+        if FLOOR not in model.weights and selection is not None and selection.chosen != FLOOR:
+            # The floor is there to be beaten; it was no member, and has no state to become one.
+            selection = select(validation.without({FLOOR: "only the floor"}), metric, best_only=best_only)
+        if selection is None or not selection.weights.keys() <= model.weights.keys():
+            raise ModelOutdated("On the newest days the pattern of the last week did better than the model.")
+        compared = sum(score.status == "scored" for score in model.scores)
+        stays = selection.chosen == model.chosen and selection.level == "single"
+        return replace(selection, reason=model.reason if stays else _of_so_many(selection.reason, compared))
+
+    def _past(self, task: _Task, choice: _Choice, validation: CrossValidation) -> PastForecasts | None:
+        """What the members, and the floor that they have to beat, forecast for days that they had not seen."""
+        if choice.out_of_fold is None:
+            return None
+        ahead = {member.name: task.adjust(member.forecast, task.series) for member in choice.members}
+        floor = next((candidate for candidate in task.candidates if candidate.name == FLOOR), None)
+        if floor is not None and floor.name not in ahead and any(run.name == FLOOR for run in validation.scored):
+            with suppress(CandidateFailed, CandidateUnavailable):
+                forecast = fit_member(floor, task.series, task.calendar, self._settings).forecast
+                ahead[floor.name] = task.adjust(forecast, task.series)
+        return PastForecasts.of(validation, ahead)
+
+    def _continued_member(self, task: _Task, name: str, state: State, *, anew: bool) -> Member:
+        candidate = next((candidate for candidate in task.candidates if candidate.name == name), None)
         if candidate is None:
             raise CandidateFailed(f"{name} is no candidate of these settings.")
         if objection := self._lookout.objection(name):
             raise CandidateFailed(objection)
         with self._lookout.computing(name):
+            if anew and not candidate.expensive:
+                return fit_member(candidate, task.series, task.calendar, self._settings)
             return observe_member(candidate, state, task.series, task.calendar, self._settings)
 
     def _result(
@@ -359,7 +415,8 @@ class BusinessMLEngine:
                 task.notes.append(note("candidate_hung", method=run.name))
             metrics = _rounded_dict(validation.metrics(run.forecasts)) if run.status == "scored" else {}
             weight = round(choice.weights.get(run.name, 0.0), SIGNIFICANT_DIGITS)
-            rows.append(CandidateScore(run.name, run.status, run.reason, metrics, weight, run.seconds))
+            through = task.series.end.isoformat() if metrics else ""
+            rows.append(CandidateScore(run.name, run.status, run.reason, metrics, weight, run.seconds, through))
         return tuple(rows)
 
 
@@ -379,6 +436,15 @@ def confidence(metrics: dict[str, float], n_days: int) -> float:
     return round(evidence * float(np.sqrt(skill * fit)), 4)
 
 
+def _around_closures(task: _Task, validation: CrossValidation | None) -> CrossValidation | None:
+    """The comparison without the days of closures; None where half of a fold or more was closed."""
+    closed = task.calendar.closures(task.series.start, len(task.series))
+    if validation is None or not closed.any():
+        return validation
+    spans = (closed[fold.cutoff : fold.cutoff + fold.horizon] for fold in validation.folds)
+    return None if any(2 * int(span.sum()) >= span.size for span in spans) else replace(validation, closed=closed)
+
+
 def _one_offs(series: DailySeries, calendar: Calendar) -> BoolArray:
     """`one_off_days` that nothing in the calendar explains, shape (n_days,)."""
     names, values = calendar.regressors(series.start, len(series))
@@ -389,6 +455,11 @@ def _one_offs(series: DailySeries, calendar: Calendar) -> BoolArray:
 def _run_at_end(flags: BoolArray) -> int:
     """Length of the run of true values at the end."""
     return int(np.argmin(np.append(flags[::-1], False)))
+
+
+def _of_so_many(reason: Note, n: int) -> Note:
+    """The reason with the number of methods that were compared, where it names one."""
+    return note(reason.code, **{**reason.values, **({"n": n} if "n" in reason.values else {})})
 
 
 def _learned_share(choice: _Choice) -> float:

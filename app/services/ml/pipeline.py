@@ -28,6 +28,7 @@ from app.services.ml.candidates import candidate_names
 from app.services.ml.country import COUNTRY_NOTES, note_on_country
 from app.services.ml.fitted_model import FittedModel
 from app.services.ml.hashing import fitted_under, input_hash, output_hash, pack_snapshot
+from app.services.ml.history_mark import HistoryMark
 from app.services.ml.intake import TenantInput, read_tenant_input
 from app.services.ml.model_version_manager import MODEL_TYPE, ModelVersionManager
 from app.services.ml.planning import Plan, Task, carry_out, make_plan
@@ -94,7 +95,7 @@ def train_and_predict_sales(
             claimed = runs.claim_item(store, run_id, environment.ml_lease_seconds, environment.ml_task_seconds)
         if isinstance(claimed, runs.NotClaimed):
             return _not_claimed(tenant_id, run_id, claimed, settings)
-        item = runs.Item(store, run_id, claimed, environment.ml_lease_seconds)
+        item = runs.Item(store, run_id, claimed, environment.ml_lease_seconds, environment)
         return train_item(
             item, settings, keys, force=force or claimed.force, as_of=as_of or claimed.as_of, may_retry=True
         )
@@ -219,11 +220,11 @@ def _publish(task: Task, result: EngineResult, plan: Plan) -> None:
 
 def _model_row(task: Task, result: EngineResult, plan: Plan) -> Row:
     """The part ``model`` of what is published: a new version, or the name of the one that was carried forward."""
-    if plan.anchor is not None:
+    if plan.anchor is not None and not plan.anchor.refresh:
         return {"model_type": MODEL_TYPE, "model_version": plan.anchor.model_version, "reused": True}
     metrics = finite(result.metrics)
     saved = ModelVersionManager(task.item.store, task.keys).save_model(
-        FittedModel.of(result, fitted_under(plan.fit_document)).to_state(),
+        _model(result, plan).to_state(),
         model_version=f"{result.as_of:%Y%m%d}.{task.item.fence}",
         run_id=task.item.run_id,
         fence=task.item.fence,
@@ -236,6 +237,14 @@ def _model_row(task: Task, result: EngineResult, plan: Plan) -> Row:
         accuracy=max(0.0, 1.0 - metrics["wape"]) if "wape" in metrics else None,
     )
     return saved.as_row()
+
+
+def _model(result: EngineResult, plan: Plan) -> FittedModel:
+    """What is stored. A comparison without candidates that hung has no mark, so that the next run makes it anew."""
+    if plan.anchor is not None:
+        return plan.anchor.model.refreshed(result)
+    history = None if plan.hung else HistoryMark.of(plan.series, plan.known.calendar)
+    return FittedModel.of(result, fitted_under(plan.fit_document), history, output_hash(result))
 
 
 def _note_failure(task: Task, error: TenantcastError, *, may_retry: bool) -> None:
@@ -283,7 +292,7 @@ def _train_alone(
         store.gateway, kind, tenants=[store.tenant_id], force=force, as_of=as_of, reanchor=reanchor, ring=False
     )
     claimed = _wait_for_claim(store, run_id, environment.ml_lease_seconds)
-    item = runs.Item(store, run_id, claimed, environment.ml_lease_seconds)
+    item = runs.Item(store, run_id, claimed, environment.ml_lease_seconds, environment)
     # What was asked for on demand is not lost with one failure: it goes back to the ledger, and workers take it up.
     report = train_item(item, settings, keys, force=force, as_of=as_of, may_retry=reanchor)
     runs.finish_run(store.gateway, run_id)

@@ -11,15 +11,22 @@ import structlog
 from app import __version__
 from app.config.ml_settings import MLSettings
 from app.db.store import Row
-from app.errors import CandidateFailed, CandidateUnavailable
+from app.errors import CandidateFailed, CandidateUnavailable, ModelOutdated
 from app.services import runs
 from app.services.ml.artifact import ArtifactKeys
-from app.services.ml.hashing import carried_document, curtailed_document, fitted_under, input_document, input_hash
+from app.services.ml.hashing import (
+    carried_document,
+    curtailed_document,
+    fitted_under,
+    input_document,
+    input_hash,
+    refreshed_document,
+)
 from app.services.ml.intake import TenantInput
 from app.services.ml.lookout import Lookout
 from app.services.ml.ml_engine import BusinessMLEngine
 from app.services.ml.model_version_manager import ModelVersionManager
-from app.services.ml.reanchoring import Anchor, judge
+from app.services.ml.reanchoring import Anchor, due, judge
 from app.services.ml.results import EngineResult, TrainingReport
 from app.services.ml.series import DailySeries
 
@@ -50,7 +57,7 @@ class Task:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """What is computed: a fit, or (with ``anchor``) a stored model carried forward."""
+    """What is computed: a fit, or (with ``anchor``) a stored model carried forward or refreshed."""
 
     known: TenantInput
     series: DailySeries
@@ -62,6 +69,8 @@ class Plan:
     @property
     def document(self) -> Row:
         """The text of the input hash and of the snapshot."""
+        if self.anchor and self.anchor.refresh:
+            return refreshed_document(self.fit_document, self.anchor.model.scored_hash)
         if self.anchor:
             return carried_document(self.fit_document, self.anchor.model_version)
         return curtailed_document(self.fit_document, self.hung) if self.hung else self.fit_document
@@ -80,13 +89,11 @@ def make_plan(task: Task, known: TenantInput, series: DailySeries, settings: MLS
     plan = Plan(known, series, settings, document, task.item.hung)
     if _is_current(task, plan):
         return None
-    if task.item.reanchor:
-        saved = ModelVersionManager(task.item.store, task.keys).load_active_model()
-        judged = judge(saved, fitted_under(document), series.end, settings.model_max_age_days)
-        if isinstance(judged, Anchor):
-            plan = replace(plan, anchor=judged)
-            return None if _is_current(task, plan) else plan
-        task.report["refit_reason"] = judged
+    judged = _judged(task, plan)
+    if isinstance(judged, Anchor):
+        plan = replace(plan, anchor=judged)
+        return None if _is_current(task, plan) else plan
+    task.report["refit_reason"] = judged
     return plan
 
 
@@ -94,17 +101,31 @@ def carry_out(task: Task, plan: Plan) -> tuple[EngineResult, Plan]:
     """The result, and the plan as it was carried out: a model that cannot be carried forward is fitted anew."""
     lookout = Lookout(task.item.computing, plan.hung)
     engine, calendar = BusinessMLEngine(plan.settings, lookout=lookout), plan.known.calendar
-    if plan.anchor is not None:
+    if (anchor := plan.anchor) is not None:
+        go_on = engine.refresh if anchor.refresh else engine.reanchor
         try:
-            result = engine.reanchor(plan.anchor.model, plan.series, calendar)
-        except (CandidateFailed, CandidateUnavailable) as error:
+            result = go_on(anchor.model, plan.series, calendar)
+        except (CandidateFailed, CandidateUnavailable, ModelOutdated) as error:
             _log.warning("model_not_carried_forward", code=error.code, reason=error.message)
             task.report["refit_reason"] = error.message
             plan = replace(plan, anchor=None)
         else:
-            task.report["reanchored"] = True
+            task.report["reanchored"] = not anchor.refresh
             return result, plan
     return engine.forecast(plan.series, calendar), plan
+
+
+def _judged(task: Task, plan: Plan) -> Anchor | str:
+    """The model to go on with, or why one is fitted from nothing."""
+    settings, series = plan.settings, plan.series
+    if not task.item.reanchor and settings.rescore_days == 1:
+        return ""
+    saved = ModelVersionManager(task.item.store, task.keys).load_active_model()
+    max_age_days = settings.model_max_age_days if task.item.reanchor else settings.rescore_days
+    judged = judge(saved, fitted_under(plan.fit_document), series.end, max_age_days)
+    if task.item.reanchor or isinstance(judged, str):
+        return judged
+    return due(judged.model, series, plan.known.calendar, settings.rescore_days) or replace(judged, refresh=True)
 
 
 def _is_current(task: Task, plan: Plan) -> bool:

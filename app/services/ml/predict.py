@@ -19,8 +19,8 @@ class Predictions(TypedDict):
     """What was asked for, and how it came about; JSON-safe.
 
     ``rows`` are those of the asked type as they are published now: forecast days ``{date, yhat, yhat_lower,
-    yhat_upper}`` or flagged days ``{date, y, expected, score}``, oldest first; empty when nothing new was published
-    (``report["status"]`` says why; what was published before stands).
+    yhat_upper, parts}`` or flagged days ``{date, y, expected, score}``, oldest first; empty when nothing new was
+    published (``report["status"]`` says why; what was published before stands).
     """
 
     prediction_type: str

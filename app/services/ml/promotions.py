@@ -36,9 +36,8 @@ def measure_promotions(series: DailySeries, calendar: Calendar) -> Promotions:
 
     The sum of their sales over the sum of what is usual: the mean of the four same weekdays before and the four after,
     other promotions, closures and public holidays left out. One day as usual is added to both sums, so that few days
-    are believed little; a day counts at most five times the usual. A multiplicative effect with shrinkage, as in
-    Trapero, Kourentzes & Fildes (2015), *On the identification of sales forecasting models in the presence of
-    promotions*, Journal of the Operational Research Society 66(2), 299-307.
+    are believed little; a day counts at most five times the usual. Promotions as multiplicative effects: Trapero,
+    Kourentzes & Fildes (2015), Journal of the Operational Research Society 66(2), 299-307.
 
     Returns
     -------

@@ -5,16 +5,19 @@ from datetime import date
 from typing import Any
 
 from app.errors import ArtifactRefused
+from app.services.ml.calendar import Calendar
 from app.services.ml.fitted_model import FittedModel
 from app.services.ml.model_version_manager import SavedModel
+from app.services.ml.series import DailySeries
 
 
 @dataclass(frozen=True, eq=False)
 class Anchor:
-    """A stored model that may be carried forward."""
+    """A stored model that may be carried forward; ``refresh`` when its members are estimated on the way."""
 
     model_version: str
     model: FittedModel
+    refresh: bool = False
 
 
 def judge(saved: SavedModel | None, settings: dict[str, Any], as_of: date, max_age_days: int) -> Anchor | str:
@@ -33,6 +36,24 @@ def judge(saved: SavedModel | None, settings: dict[str, Any], as_of: date, max_a
     except ArtifactRefused as refused:
         return refused.message
     return _objection(model, settings, as_of, max_age_days) or Anchor(saved.model_version, model)
+
+
+def due(model: FittedModel, series: DailySeries, calendar: Calendar, rescore_days: int) -> str:
+    """Why the weekly run compares all candidates anew, in words; "" when it goes on with those chosen last time.
+
+    Parameters
+    ----------
+    series, calendar : what is known now
+    rescore_days : a comparison of that age is made anew
+    """
+    age = (series.end - model.scored_through).days
+    if age <= 0:
+        return "There are no newer days."
+    if age >= rescore_days:
+        return f"The candidates were compared {age} days ago."
+    if model.past is None or model.history is None:
+        return "The last comparison left candidates out, or no past forecasts with which newer days could be scored."
+    return model.history.change(series, calendar)
 
 
 def _objection(model: FittedModel, settings: dict[str, Any], as_of: date, max_age_days: int) -> str:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from app.services.ml.candidates.base import State
 from app.services.ml.explanation import Parts
 from app.services.ml.notes import Note
+from app.services.ml.past_forecasts import PastForecasts
 from app.services.ml.series import FloatArray
 from app.services.ml.totals import Total
 
@@ -27,6 +28,7 @@ class CandidateScore:
     metrics: dict[str, float] = field(default_factory=dict)
     weight: float = 0.0
     seconds: float = 0.0
+    scored_through: str = ""  # ISO date, the last day that the metrics are about; "" without any
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +88,7 @@ class EngineResult:
     residuals: Residuals  # what the bands were made from
     errors: FloatArray  # shape (n_folds, n_days): what the totals' bands were made from, see `totals`
     blend: dict[str, float]  # `weights` unrounded, as the forecast was made with them
+    past: PastForecasts | None = None  # what later days are scored with; None without a comparison
 
 
 class ForecastDay(TypedDict):

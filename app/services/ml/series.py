@@ -1,8 +1,10 @@
 """A tenant's daily sales as one gapless array."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
 from datetime import date, timedelta
 from functools import cached_property
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +24,8 @@ ONE_OFF_DAYS = 8 * SEASON  # that a day is compared with
 YEAR_AGO = (DAYS_A_YEAR, 10)  # days back, and days to either side, in which a yearly peak would show
 LEAST_DAYS_SOLD = SEASON  # among them, before any day is called out of the ordinary
 
+Made = TypeVar("Made")
+
 
 @dataclass(frozen=True, eq=False)
 class DailySeries:
@@ -33,6 +37,7 @@ class DailySeries:
 
     start: date
     y: FloatArray
+    _made: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         y = np.ascontiguousarray(self.y, dtype=np.float64)
@@ -58,6 +63,15 @@ class DailySeries:
     def weekdays(self) -> npt.NDArray[np.int64]:
         """Shape (n_days,): Monday is 0."""
         return weekdays_from(self.start, len(self))
+
+    def once(self, key: Hashable, make: Callable[[], Made]) -> Made:
+        """What ``make`` derives from these days, made the first time only: methods that need the same share it.
+
+        It lives as long as this series, so that nothing of one tenant outlives its computation.
+        """
+        if key not in self._made:
+            self._made[key] = make()
+        return cast("Made", self._made[key])
 
     def head(self, n_days: int) -> "DailySeries":
         """The first ``n_days`` days: what was known at an earlier cut-off."""

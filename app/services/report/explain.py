@@ -27,7 +27,7 @@ class ScoreRow:
     mase: str
     bias: str
     seconds: str
-    remark: str  # why it failed or was left out
+    remark: str  # why it failed or was left out, or that it was scored in an earlier week
     used: bool
 
 
@@ -102,7 +102,7 @@ def _score_row(row: dict[str, Any], report: Row, locale: Locale) -> ScoreRow:
     weight = (report.get("weights") or {}).get(row["name"], 0.0)
     status = say(locale.language, f"status_{row['status']}")
     reason = row.get("reason") if locale.language == "en" else ""  # a candidate's own words are English
-    remark = ": ".join(text for text in (status, reason) if text)
+    remark = ": ".join(text for text in (status, reason) if text) or _scored_earlier(row, report, locale)
     return ScoreRow(
         method=method_name(locale.language, row["name"]),
         part=locale.percent(weight) if weight else DASH,
@@ -114,6 +114,13 @@ def _score_row(row: dict[str, Any], report: Row, locale: Locale) -> ScoreRow:
         remark=remark,
         used=weight > 0,
     )
+
+
+def _scored_earlier(row: dict[str, Any], report: Row, locale: Locale) -> str:
+    through = row.get("scored_through") or ""
+    if not through or through >= (report.get("as_of") or ""):
+        return ""
+    return say(locale.language, "scored_through", day=locale.day(date.fromisoformat(through)))
 
 
 def _metric(value: float | None, write: Any) -> str:

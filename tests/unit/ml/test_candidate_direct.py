@@ -16,7 +16,6 @@ from app.services.ml.candidates.levels import Levels
 from app.services.ml.candidates.recursive import Recursive
 from app.services.ml.candidates.ridge import Ridge
 from app.services.ml.candidates.robust import RobustRidge
-from app.services.ml.candidates.trees import Trees
 from app.services.ml.series import DailySeries
 from tests.factories import weekly_series
 
@@ -103,7 +102,7 @@ def test_a_bridge_day_is_told_from_other_fridays():
 
 
 def test_the_designs_have_the_columns_that_a_stored_state_must_have():
-    rows = Table(weekly_series(120, noise=0.2), Calendar("DE"), 28).ahead()
+    rows = Table(weekly_series(120, noise=0.2), Calendar("DE"), 28).ahead(28)
 
     assert ridge.design(rows).shape == (28, ridge.N_COLUMNS)
     assert calendar_ridge.design(rows).shape == (28, calendar_ridge.N_COLUMNS)
@@ -116,18 +115,6 @@ def test_coefficients_of_another_number_are_refused(candidate):
     for wrong in ({"coefficients": np.zeros(3)}, {"intercept": float("nan")}):
         with pytest.raises(ArtifactRefused, match=candidate.name):
             candidate.from_state(state | wrong, MLSettings())
-
-
-def test_slim_trees_predict_to_the_last_bit_what_the_whole_ones_do():
-    rng = np.random.default_rng(5)
-    rows, target = rng.normal(size=(400, 6)), rng.normal(size=400)
-    rows[rng.random(rows.shape) < 0.1] = np.nan
-    whole = Trees.fit(rows, target, {"max_depth": 4}, 50, "any")
-
-    slim = Trees.restore({"model": whole.model}, "any")
-
-    assert slim.predict(rows).tobytes() == whole.predict(rows).tobytes()
-    assert slim.model == whole.model
 
 
 def test_the_robust_fit_finds_a_line_through_gross_errors():

@@ -151,7 +151,7 @@ def test_trees_that_are_no_trees_are_refused():
     state = XGBoost().fit(DailySeries(START, shop(200)), Calendar()).get_state()
 
     with pytest.raises(ArtifactRefused, match="xgboost"):
-        XGBoost.from_state({**state, "model": b"{not a model}"}, MLSettings())
+        XGBoost.from_state({**state, "value": b"{not a model}"}, MLSettings())
 
 
 def test_without_the_library_the_candidate_says_which_package_is_missing(monkeypatch):

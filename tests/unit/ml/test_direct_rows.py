@@ -14,7 +14,7 @@ SQUARES = np.arange(1.0, 421.0) ** 2  # their roots are the numbers of the days,
 
 
 def ahead(y: FloatArray, horizon: int = STEPS, calendar: Calendar | None = None, start: date = MONDAY) -> Rows:
-    return Table(DailySeries(start, y), calendar or Calendar(), horizon).ahead()
+    return Table(DailySeries(start, y), calendar or Calendar(), horizon).ahead(horizon)
 
 
 def roots(rows: Rows, name: str) -> FloatArray:
@@ -97,8 +97,8 @@ def test_announced_closures_and_odd_zeros_are_neither_targets_nor_features():
     rows = table.training()
 
     assert not np.isin(rows.days, [100, 136]).any()
-    assert np.isnan(table.ahead().column("week_1")).any()
-    np.testing.assert_allclose(table.ahead().base, ahead(weekly_series(140).y).base, rtol=1e-2)
+    assert np.isnan(table.ahead(STEPS).column("week_1")).any()
+    np.testing.assert_allclose(table.ahead(STEPS).base, ahead(weekly_series(140).y).base, rtol=1e-2)
 
 
 def test_a_holiday_does_what_it_did_the_last_two_times_that_the_origin_knows():
@@ -154,3 +154,15 @@ def test_a_running_mean_leaves_missing_days_out():
     np.testing.assert_array_equal(
         mean.between(np.array([0, 0, 1, 3]), np.array([4, 2, 2, 3])), [2.0, 1.0, np.nan, np.nan]
     )
+
+
+def test_candidates_on_the_same_days_share_one_table_and_other_days_have_their_own():
+    series, calendar = weekly_series(120), Calendar("DE")
+
+    table = Table.of(series, calendar)
+
+    assert Table.of(series, Calendar("DE")) is table
+    assert table.training() is Table.of(series, calendar).training()
+    assert Table.of(series, Calendar("ES")) is not table
+    assert Table.of(series.head(120), calendar) is not table
+    np.testing.assert_array_equal(table.ahead(9).values, Table(series, calendar, 60).ahead(60).values[:9])

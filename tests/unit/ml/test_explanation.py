@@ -121,16 +121,29 @@ def test_a_promotion_is_what_the_forecast_adds_to_that_weekdays_ordinary_forecas
     assert np.flatnonzero(parts.calendar).tolist() == [4]
 
 
-def test_methods_that_do_not_know_the_calendar_are_not_said_to():
+@pytest.mark.parametrize(
+    ("kind", "weights"), [("event", BLIND), ("event", {"snaive": 1.0}), ("promotion", {LAST_RUNG: 1.0})]
+)
+def test_methods_that_do_not_know_such_days_are_not_said_to(kind, weights):
     series = regular(20)
-    calendar = Calendar(known_days=(KnownDay(ahead(series, 5), "promotion"),))
+    calendar = Calendar(known_days=(KnownDay(ahead(series, 5), kind),))
     yhat = np.tile(PROFILE, 4)
     yhat[4] += 40.0
 
-    parts = explain(series, calendar, yhat, BLIND)
+    parts = explain(series, calendar, yhat, weights)
 
     np.testing.assert_array_equal(parts.calendar, 0.0)
     assert parts.recent[4] == pytest.approx(40.0)
+
+
+def test_seasonal_naive_knows_what_promotions_sold():
+    series = regular(20)
+    yhat = np.tile(PROFILE, 4)
+    yhat[4] += 40.0
+
+    parts = explain(series, Calendar(known_days=(KnownDay(ahead(series, 5), "promotion"),)), yhat, {"snaive": 1.0})
+
+    assert parts.calendar[4] == pytest.approx(40.0)
 
 
 def test_an_announced_closure_takes_all_away_and_a_closed_weekday_its_weekday():

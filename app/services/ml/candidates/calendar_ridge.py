@@ -50,7 +50,7 @@ class CalendarRidge(DirectCandidate):
         self._regression: RobustRidge | None = None
 
     def _estimate(self, series: DailySeries, calendar: Calendar) -> None:
-        rows = Table(series, calendar).training()
+        rows = Table.of(series, calendar).training()
         target = np.clip((rows.target - _month(rows)) / rows.spread, -FARTHEST, FARTHEST)
         weights = 0.5 ** ((len(series) - rows.days) / HALF_LIFE_DAYS)
         columns = bounded(learnable(_columns(rows), 2 * YEARLY_ORDER, len(series)), FARTHEST)

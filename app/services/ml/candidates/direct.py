@@ -19,13 +19,13 @@ class DirectCandidate(Candidate):
     """A method on the rows of `direct_rows`; the subclass learns in `_estimate` and answers in `_sales`."""
 
     def _fitted_values(self, series: DailySeries, calendar: Calendar) -> FloatArray:
-        rows = Table(series, calendar).in_sample()
+        rows = Table.of(series, calendar).in_sample()
         fitted = np.full(len(series), np.nan)
         fitted[rows.days] = self._sales(rows)
         return fitted
 
     def _predict(self, series: DailySeries, calendar: Calendar, horizon: int) -> FloatArray:
-        return self._sales(Table(series, calendar, horizon).ahead())
+        return self._sales(Table.of(series, calendar, horizon).ahead(horizon))
 
     def _sales(self, rows: Rows) -> FloatArray:
         """The forecast of each row in the unit of the series, shape (n_rows,)."""

@@ -7,6 +7,7 @@ the series; every feature of a row uses days before its origin, or what the cale
 
 from collections import defaultdict
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -81,8 +82,7 @@ class Table:
 
     def __init__(self, series: DailySeries, calendar: Calendar, horizon: int = 0) -> None:
         self._n_days = len(series)
-        self._horizon = horizon
-        n_ahead = max(horizon, STEPS)
+        n_ahead = self._n_ahead = max(horizon, STEPS)
         telling = telling_sales(series, calendar, knows_holidays=True)
         self._roots = np.concatenate(
             [np.full(PADDING, np.nan), np.sign(telling) * np.sqrt(np.abs(telling)), np.full(n_ahead, np.nan)]
@@ -99,18 +99,37 @@ class Table:
         holidays = calendar.holidays(series.start, n_all).astype(np.float64)
         self._holidays = np.concatenate([np.zeros(PADDING), holidays])
 
+    @classmethod
+    def of(cls, series: DailySeries, calendar: Calendar, horizon: int = 0) -> "Table":
+        """The table of a series, made once for all candidates that ask for it."""
+        n_ahead = max(horizon, STEPS)
+        return series.once((cls, calendar, n_ahead), lambda: cls(series, calendar, n_ahead))
+
     def training(self) -> Rows:
         """Rows of all weekly origins with four weeks or more before them, as far as their days are known."""
+        return self._training
+
+    @cached_property
+    def _training(self) -> Rows:
         first = FIRST_ORIGIN + (self._n_days - FIRST_ORIGIN) % SEASON
         rows = self._rows(np.arange(first, self._n_days, SEASON), STEPS)
         return rows.where(~np.isnan(rows.target))
 
-    def ahead(self) -> Rows:
-        """Rows of the days after the series, with its end as origin."""
-        return self._rows(np.array([self._n_days]), self._horizon)
+    def ahead(self, horizon: int) -> Rows:
+        """Rows of the ``horizon`` days after the series, with its end as origin; at most as many as were prepared."""
+        rows = self._ahead
+        return rows if horizon == rows.days.size else rows.where(rows.steps < horizon)
+
+    @cached_property
+    def _ahead(self) -> Rows:
+        return self._rows(np.array([self._n_days]), self._n_ahead)
 
     def in_sample(self) -> Rows:
         """Rows of every day from the weekly origin before it: what a fit of the past is made from."""
+        return self._in_sample
+
+    @cached_property
+    def _in_sample(self) -> Rows:
         return self._rows(np.arange(self._n_days % SEASON + SEASON, self._n_days, SEASON), SEASON)
 
     def _rows(self, origins: IntArray, n_steps: int) -> Rows:
@@ -204,13 +223,14 @@ class Table:
         mean of the 4 same weekdays before.
         """
         effects = np.zeros((origins.size, n_steps))
-        for known_days, known, day in self._holidays_to_come():
+        for known_days, known, day in self._holidays_to_come:
             first = np.searchsorted(origins, day - n_steps, side="right")
             for i in range(first, np.searchsorted(origins, day, side="right")):
                 before = known[: np.searchsorted(known_days, origins[i])][-lags.EFFECTS :]
                 effects[i, day - origins[i]] = before.mean() if before.size else np.nan
         return effects
 
+    @cached_property
     def _holidays_to_come(self) -> list[tuple[IntArray, FloatArray, int]]:
         """For every holiday (its eve and morrow apart): the days and effects known of its kind, and its day."""
         days_of: dict[str, list[int]] = defaultdict(list)

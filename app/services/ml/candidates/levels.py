@@ -48,7 +48,7 @@ class Levels(DirectCandidate):
         return cls()
 
     def _estimate(self, series: DailySeries, calendar: Calendar) -> None:
-        rows = Table(series, calendar).training()
+        rows = Table.of(series, calendar).training()
         distance = np.clip(rows.target - rows.base, -FARTHEST, FARTHEST)
         self._trees = Trees.fit(rows.values, distance, PARAMETERS, N_TREES, self.name)
 
@@ -58,8 +58,8 @@ class Levels(DirectCandidate):
         return rows.sales(rows.base + self._trees.predict(rows.values))
 
     def _parameters(self) -> State:
-        return {"model": self._trees.model if self._trees else b""}
+        return self._trees.state() if self._trees else {}
 
     def restore(self, state: State) -> None:
         """Take the trees back; ValueError when they are of another shape."""
-        self._trees = Trees.restore(state, self.name)
+        self._trees = Trees.restore(state)

@@ -1,8 +1,10 @@
 """Prophet: a trend that bends, the week, the year and known days, fitted as one regression."""
 
+import json
 import logging
 from dataclasses import dataclass
 from datetime import date, timedelta
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar, Literal, Self
 
@@ -127,6 +129,7 @@ class Prophet(Candidate):
                         uncertainty_samples=0,
                     )
                     model.stan_backend.set_options(newton_fallback=other_algorithm)
+                    model.stan_backend.model = _WrittenAtOnce(model.stan_backend.model, Path(folder))
                     for name in regressors:
                         model.add_regressor(name, standardize=False)
                     return model.fit(frame, seed=SEED, output_dir=folder)
@@ -184,6 +187,30 @@ class Prophet(Candidate):
             weights=float_vector(state, "weights", n_weights),
             **scalars,
         )
+
+
+class _WrittenAtOnce:
+    """The compiled model, given its data as files: cmdstanpy would write them number by number, in half of the time
+    that a fit takes. The text, and so the fit, is the same.
+    """
+
+    def __init__(self, model: Any, folder: Path) -> None:
+        self._model = model
+        self._folder = folder
+
+    def optimize(self, data: dict[str, Any], inits: dict[str, Any], **options: Any) -> Any:
+        """As `cmdstanpy.CmdStanModel.optimize`."""
+        return self._model.optimize(data=self._written("data", data), inits=self._written("inits", inits), **options)
+
+    def _written(self, name: str, values: dict[str, Any]) -> str:
+        path = self._folder / f"{name}.json"
+        path.write_text(json.dumps(values, default=_plain), encoding="ascii")
+        return str(path)
+
+
+def _plain(value: Any) -> Any:
+    """Arrays and frames as lists, numpy's numbers as Python's."""
+    return np.asarray(value).tolist()
 
 
 def _curve(model: Any, mode: Literal["additive", "multiplicative"], yearly: bool, regressors: tuple[str, ...]) -> Curve:

@@ -64,7 +64,7 @@ class Ridge(DirectCandidate):
         self._regression: RobustRidge | None = None
 
     def _estimate(self, series: DailySeries, calendar: Calendar) -> None:
-        rows = Table(series, calendar).training()
+        rows = Table.of(series, calendar).training()
         columns = bounded(learnable(_columns(rows), 2 * YEARLY_ORDER, len(series)), FARTHEST)
         self._regression = RobustRidge.fit(columns, distance_to_weeks(rows, FARTHEST), PENALTIES, REWEIGHTINGS)
 

@@ -82,11 +82,11 @@ class XGBoost(Candidate):
         return self._from_units(path[-horizon:], level)
 
     def _parameters(self) -> State:
-        return {"model": self._grown().model}
+        return self._grown().state()
 
     def restore(self, state: State) -> None:
         """Take the trees back; ValueError when they are of another shape."""
-        self._trees = Trees.restore(state, self.name)
+        self._trees = Trees.restore(state)
 
     def _grown(self) -> Trees:
         if self._trees is None:

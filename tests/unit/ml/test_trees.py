@@ -1,0 +1,100 @@
+"""The trees as arrays: what XGBoost itself would predict, exact after storing, and refused when they are damaged."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import xgboost
+
+from app.errors import CandidateFailed
+from app.services.ml.candidates.trees import SHARED, Trees
+from app.services.ml.series import FloatArray
+
+RNG = np.random.default_rng(5)
+ROWS = RNG.normal(size=(600, 6))
+ROWS[RNG.random(ROWS.shape) < 0.1] = np.nan
+TARGET = np.nan_to_num(ROWS[:, 0]) ** 2 + 3.0 * np.isnan(ROWS[:, 1]) + RNG.normal(scale=0.1, size=600)
+LOSSGUIDE = {"grow_policy": "lossguide", "max_depth": 0, "max_leaves": 15, "objective": "reg:absoluteerror"}
+
+
+def grown(n_trees: int = 30, rows: FloatArray = ROWS, target: FloatArray = TARGET, **parameters: Any) -> Trees:
+    return Trees.fit(rows, target, parameters or {"max_depth": 4}, n_trees, "any")
+
+
+@pytest.mark.parametrize("parameters", [{"max_depth": 1}, {"max_depth": 4}, LOSSGUIDE, {"max_depth": 0}])
+@pytest.mark.parametrize("n_trees", [1, 40])
+def test_the_predictions_are_those_of_xgboost(parameters, n_trees):
+    data = xgboost.DMatrix(ROWS.astype(np.float32), label=TARGET.astype(np.float32), nthread=1)
+    theirs = xgboost.train(SHARED | parameters, data, n_trees).predict(xgboost.DMatrix(ROWS.astype(np.float32)))
+
+    ours = grown(n_trees, **parameters).predict(ROWS)
+
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_a_target_without_variation_gives_trees_of_one_leaf():
+    assert grown(target=np.full(600, 2.5)).predict(ROWS[:3]) == pytest.approx([2.5, 2.5, 2.5])
+
+
+@pytest.mark.parametrize("n_rows", [0, 1, 255, 256, 257, 600])
+def test_a_row_is_predicted_alike_alone_and_among_others(n_rows):
+    trees = grown()
+
+    together = trees.predict(ROWS[:n_rows])
+
+    assert together.tobytes() == np.array([trees.predict(row[None])[0] for row in ROWS[:n_rows]]).tobytes()
+
+
+@pytest.mark.parametrize("parameters", [{"max_depth": 4}, LOSSGUIDE, {"max_depth": 0}])
+def test_stored_trees_predict_the_same_to_the_last_bit(parameters):
+    trees = grown(**parameters)
+
+    again = Trees.restore(trees.state())
+
+    assert again.predict(ROWS).tobytes() == trees.predict(ROWS).tobytes()
+    np.testing.assert_equal(again.state(), trees.state())
+
+
+def _changed(name: str, at: int, value: float) -> Callable[[dict[str, Any]], object]:
+    def change(state: dict[str, Any]) -> None:
+        state[name] = state[name].astype(np.int64 if state[name].dtype.kind in "iu" else np.float64)
+        state[name][at] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _changed("left", 0, -1),
+        _changed("left", 0, 0),  # one way on, one way round
+        _changed("right", 0, 10**6),
+        _changed("right", -1, 1),
+        _changed("feature", 0, 6),
+        _changed("feature", 0, -1),
+        _changed("roots", 0, -1),
+        _changed("roots", -1, 10**6),
+        _changed("value", 3, np.nan),
+        lambda state: state.update(roots=np.zeros(0, dtype=np.int32)),
+        lambda state: state.update(left=state["left"][:-1]),
+        lambda state: state.update(left=state["left"].astype(float)),
+        lambda state: state.update(value=np.zeros(0)),
+        lambda state: state.update(value="trees"),
+        lambda state: state.update(base=float("inf")),
+        lambda state: state.update(n_features=0),
+        lambda state: state.update(missing_left=np.zeros((2, 2))),
+        lambda state: state.pop("right"),
+    ],
+)
+def test_a_state_that_holds_no_trees_is_refused(change):
+    state = dict(grown().state())
+    change(state)
+
+    with pytest.raises((KeyError, TypeError, ValueError)):
+        Trees.restore(state)
+
+
+def test_rows_of_other_features_than_those_learned_from_are_refused():
+    with pytest.raises(CandidateFailed, match="Trees of 6 features were given 5"):
+        grown().predict(ROWS[:, :5])
