@@ -5,6 +5,7 @@ import pytest
 
 from app.config.ml_settings import MLSettings
 from app.services.ml.calendar import Calendar, KnownDay
+from app.services.ml.fitted_model import FittedModel
 from app.services.ml.ml_engine import BusinessMLEngine
 from app.services.ml.results import EngineResult
 from app.services.ml.series import DailySeries
@@ -88,3 +89,15 @@ def test_strong_growth_is_kept_up_with(growth_a_year):
     result = forecast(series_of(y[:N_DAYS]))
 
     assert result.forecast.yhat.sum() == pytest.approx((TRUTH * level[N_DAYS:]).sum(), rel=0.06)
+
+
+@pytest.mark.parametrize("n_closed", [14, 21])
+def test_a_model_carried_over_a_closure_that_nobody_announced_forecasts_as_before_it(n_closed):
+    series = closed(N_DAYS - 7 - n_closed, n_closed)
+    before = series.head(N_DAYS - 7 - n_closed)
+    model = FittedModel.of(forecast(before), {})
+
+    result = BusinessMLEngine(FAST).reanchor(model, series, Calendar())
+
+    assert share_of_truth(result) == pytest.approx(1.0, abs=0.06)
+    assert result.forecast.bands[0.8][0].min() > 0
