@@ -32,6 +32,7 @@ TASK_MODULES = (
 # The first pattern that fits decides. What only writes to the ledger never waits behind a fit.
 ROUTES = {
     "app.workers.ml_worker.retrain_all_models": {"queue": CONTROL},
+    "app.workers.ml_worker.train_global_model": {"queue": CONTROL},
     "app.workers.ml_worker.*": {"queue": ML},
     "app.workers.notification_worker.*": {"queue": NOTIFICATIONS},
     "app.workers.maintenance_worker.*": {"queue": MAINTENANCE},

@@ -239,6 +239,12 @@ class CandidateUnavailable(DataError):
     code = "candidate_unavailable"
 
 
+class NoGlobalModel(DataError):
+    """There is no model over many tenants to be had."""
+
+    code = "no_global_model"
+
+
 class ArtifactRefused(DataError):
     """A stored model does not verify; it was not read."""
 

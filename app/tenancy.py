@@ -10,6 +10,8 @@ TenantId = NewType("TenantId", UUID)
 # Fixed for ever: a product's name for a tenant maps to the same id on every machine.
 NAMESPACE = UUID("6f1c2d0e-7a3b-5c4d-9e8f-0a1b2c3d4e5f")
 MAX_NAME_LENGTH = 200
+# The scope of what belongs to no tenant: the global model and the item of its training. No name maps to it.
+EVERYONE = TenantId(UUID("00000000-0000-8000-8000-000000000000"))
 
 
 def parse_tenant_id(text: object) -> TenantId:

@@ -65,6 +65,9 @@ def backtest(
     countries: Annotated[
         Path | None, typer.Option(help="CSV with unique_id,country (ISO 3166) for public holidays.")
     ] = None,
+    global_model: Annotated[
+        bool, typer.Option("--global-model", help="Let all series teach one model; as ML_GLOBAL_MODEL=true does.")
+    ] = False,
     jobs: Annotated[int, typer.Option(min=1, max=256, help="Processes.")] = 1,
     json_out: Annotated[
         str | None,
@@ -79,6 +82,8 @@ def backtest(
 
     check_target(json_out, file)
     settings = session_of(ctx).ml_settings
+    if global_model:
+        settings = settings.model_copy(update={"global_model": True})
     places = None if countries is None else read_countries(countries)
     with progress_bar("Backtesting") as advance:
         result = evaluate(

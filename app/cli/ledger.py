@@ -6,16 +6,19 @@ from uuid import UUID
 import typer
 from rich.console import Console
 
-from app.cli.output import JsonOption, emit, examples, plain, table
-from app.cli.session import TenantArgument, open_database
+from app.cli.output import JsonOption, emit, examples, plain, table, waiting
+from app.cli.session import TenantArgument, open_database, session_of
 from app.db.store import Row, SystemStore, TenantStore
 from app.errors import UnknownModel, UnknownRun
 from app.services.tenants import TenantDirectory
 
 MODEL_TYPE = "sales_forecast"
+FAILED = 1
 COUNTED_STATES = ("done", "failed", "skipped", "pending", "running")
 
-models = typer.Typer(no_args_is_help=True, help="Model versions of a tenant: list them, go back to an earlier one.")
+models = typer.Typer(
+    no_args_is_help=True, help="Model versions: list them, go back to an earlier one, train the global one."
+)
 runs = typer.Typer(no_args_is_help=True, help="What was run, for which tenants, and what became of it.")
 
 
@@ -73,6 +76,30 @@ def activate(
         )
     document = {"tenant_id": str(found.tenant_id), "model_version": version, "previous": answer["previous"]}
     emit(as_json, document, lambda console: console.print(f"{version} is in production (was {answer['previous']})."))
+
+
+@models.command(
+    "train-global", epilog=examples("tenantcast models train-global", "tenantcast models train-global --json")
+)
+def train_global(ctx: typer.Context, as_json: JsonOption = False) -> None:
+    """Train the global model now, over the tenants that agreed (see ML_GLOBAL_MODEL); workers do so every week.
+
+    The next run of a tenant that agreed uses it. Ends with 1 when it failed.
+    """
+    from app.services.global_training import train_now
+    from app.services.ml.artifact import load_keys
+
+    session = session_of(ctx)
+    with open_database(ctx) as gateway, waiting("Training …"):
+        report = train_now(gateway, session.settings, session.ml_settings, load_keys(session.settings))
+
+    def show(console: Console) -> None:
+        version = f" Version {report['model_version']}, through {report['as_of']}." if report["model_version"] else ""
+        console.print(plain(f"{report['status'].capitalize()}: {report['reason']}{version}"))
+
+    emit(as_json, report, show)
+    if report["status"] in ("failed", "lost"):
+        raise typer.Exit(FAILED)
 
 
 @runs.command("list", epilog=examples("tenantcast runs list", "tenantcast runs list --limit 5 --json"))

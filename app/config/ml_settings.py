@@ -59,6 +59,8 @@ class ForecastFields(BaseModel):
     interval_level: float = Field(0.8, ge=0.5, le=0.99, allow_inf_nan=False)
     stale_after_days: int = Field(28, ge=1, le=3650)
     model_max_age_days: int = Field(35, ge=1, le=3650)  # an older model is fitted anew instead of carried forward
+    global_model: bool = False  # the tenant's rows may teach, and it is forecast by, a model over all that agreed
+    global_model_cron: str = "0 0 * * 1"  # before the retrain, so that its tenants find the new one
     # A model of this age is fitted anew by the weekly run, and every candidate scored again; 1: always
     rescore_days: int = Field(28, ge=1, le=364)
     retrain_cron: str = "0 2 * * 1"
@@ -93,7 +95,7 @@ class ForecastFields(BaseModel):
             raise ValueError("the period (fourth number) must be 2 or more when a seasonal term is used")
         return value
 
-    @field_validator("retrain_cron")
+    @field_validator("retrain_cron", "global_model_cron")
     @classmethod
     def _cron_parses(cls, value: str) -> str:
         return Cron.parse(value).text

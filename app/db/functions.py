@@ -27,6 +27,7 @@ FUNCTIONS: Mapping[str, Mapping[str, str]] = MappingProxyType(
             **_FENCED, "p_state": "text", "p_reason": "text", "p_report": "jsonb", "p_input_hash": "text",
         },
         "ml_publish_item": {**_FENCED, "p_result": "jsonb"},
+        "ml_publish_model": {**_FENCED, "p_model": "jsonb", "p_report": "jsonb"},
         "ml_read_forecast": _TENANT,
         "ml_read_model": {**_TENANT, "p_model_type": "text", "p_model_version": "text"},
         "ml_list_models": _TENANT,

@@ -59,6 +59,9 @@ class TenantStore:
     def publish_item(self, run_id: UUID, fence: int, result: Row) -> Row:
         return self._call("ml_publish_item", run_id=run_id, fence=fence, result=result)
 
+    def publish_model(self, run_id: UUID, fence: int, model: Row, report: Row) -> Row:
+        return self._call("ml_publish_model", run_id=run_id, fence=fence, model=model, report=report)
+
     def read_forecast(self) -> Row:
         return self._call("ml_read_forecast")
 

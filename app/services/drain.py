@@ -15,6 +15,7 @@ from app.db.gateway import Gateway
 from app.db.store import Row, SystemStore, TenantStore
 from app.errors import Transient
 from app.services import runs
+from app.services.item_work import carry_out
 from app.tenancy import TenantId, parse_tenant_id
 
 PAGE = 64  # items per look at the ledger
@@ -137,15 +138,11 @@ class _Worker:
         time.sleep(min(max(seconds, 0.1), MAX_NAP_SECONDS))
 
     def _work(self, tenant_id: TenantId, claimed: runs.Claim) -> None:
-        from app.services.ml.pipeline import train_item
-
         self.tell(Event(kind="started", tenant_id=str(tenant_id), text=""))
         settings = self.work.settings
         item = runs.Item(self._store(tenant_id), self.work.run_id, claimed, settings.ml_lease_seconds, settings)
-        report = train_item(
-            item, self.work.ml_settings, self.keys, force=claimed.force, as_of=claimed.as_of, may_retry=True
-        )
-        text = f"{report['tenant_name'] or tenant_id}: {report['status'].replace('_', ' ')}"
+        done = carry_out(item, self.work.ml_settings, self.keys, claimed)
+        text = f"{done['tenant_name'] or tenant_id}: {done['status'].replace('_', ' ')}"
         self.tell(Event(kind="ended", tenant_id=str(tenant_id), text=text))
 
     def _store(self, tenant_id: TenantId) -> TenantStore:

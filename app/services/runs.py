@@ -28,6 +28,7 @@ from app.services.bell import Bell
 from app.services.cache import bump_tenant
 from app.tenancy import TenantId, parse_tenant_id
 
+TRAINING = "global_model"  # the kind of a run that trains the global model, and forecasts nobody
 RETRY_BASE_SECONDS = 10
 RETRY_CAP_SECONDS = 600
 BEATS_PER_LEASE = 3
@@ -270,6 +271,11 @@ class Item:
         if answer["outcome"] == "published":
             bump_tenant(self.store.tenant_id, self._settings)
         return answer
+
+    def publish_model(self, model: Row, report: Row) -> None:
+        """A model version that comes without a forecast, and the end of the item, in one transaction."""
+        self._owned(self.store.publish_model(self.run_id, self.fence, model, report))
+        failpoint("published")
 
     def finish(self, state: Literal["done", "skipped"], reason: str, report: Row, input_hash: str | None) -> None:
         """End the item without publishing."""

@@ -20,6 +20,7 @@ from app.services.bell import Clockwork
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 RETRAIN = "weekly-ml-retrain"
+GLOBAL_MODEL = "weekly-global-model"
 MARGIN_SECONDS = 60
 SUMMARY_HOURS_LATE = 6  # after its hour a tenant's daily summary is still worth writing; then it is left out
 
@@ -129,6 +130,13 @@ def jobs(settings: MLSettings) -> tuple[Job, ...]:
         # 08:00 of every tenant: each tick picks the tenants that are past it.
         Job("daily-notifications", f"{notices}.send_daily_notifications", Cron.parse("*/15 * * * *"), summary_lateness),
         Job(RETRAIN, f"{ml}.retrain_all_models", Cron.parse(settings.retrain_cron), _hours(24), timedelta(minutes=2)),
+        Job(
+            GLOBAL_MODEL,
+            f"{ml}.train_global_model",
+            Cron.parse(settings.global_model_cron),
+            _hours(24),
+            timedelta(minutes=2),
+        ),
         Job("check-notification-rules", f"{notices}.check_notification_rules", timedelta(seconds=300), _hours(1 / 12)),
         Job("update-ml-features", f"{ml}.update_business_features", timedelta(seconds=3600), _hours(1)),
         Job("cleanup-old-notifications", f"{upkeep}.cleanup_old_notifications", Cron.parse("0 0 * * *"), _hours(12)),

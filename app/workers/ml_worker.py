@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from celery import Task, shared_task
 
-from app.services import item_work, retrain
+from app.services import global_training, item_work, retrain
 from app.services.runs import parse_run_id
 from app.tenancy import TenantId, parse_tenant_id
 from app.workers.bell import CeleryBell
@@ -45,6 +45,13 @@ def retrain_all_models(self: Task, tenant_ids: object = None, force: object = Fa
         tenants=_tenants(tenant_ids),
         force=force is True,
     )
+
+
+@shared_task(name="app.workers.ml_worker.train_global_model", bind=True)
+def train_global_model(self: Task) -> global_training.StartedTraining:
+    """Start the training of the global model, and ring for it; nothing is computed here."""
+    here = this_process()
+    return global_training.start_training(here.gateway, CeleryBell(self.app), here.settings, slot=slot_of(self))
 
 
 class Predicted(TypedDict):

@@ -85,7 +85,8 @@ def _import_before_the_fork(sender: Any = None, **_: Any) -> None:
 
 def preloaded(ml_settings: MLSettings) -> tuple[str, ...]:
     """The modules that forecasting with these settings needs; what a tenant's override adds, its child imports."""
-    wanted = (LIBRARIES[name] for name in ml_settings.model_candidates if name in LIBRARIES)
+    names = (*ml_settings.model_candidates, *(["levels"] if ml_settings.global_model else []))
+    wanted = (LIBRARIES[name] for name in names if name in LIBRARIES)
     return (*PRELOADED, *dict.fromkeys(wanted))
 
 

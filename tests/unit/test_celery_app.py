@@ -33,6 +33,7 @@ RUN, TENANT = UUID(int=1), TenantId(UUID(int=2))
 
 TASKS = {
     "app.workers.ml_worker.retrain_all_models": "control",
+    "app.workers.ml_worker.train_global_model": "control",
     "app.workers.ml_worker.train_tenant": "ml_processing",
     "app.workers.ml_worker.update_business_features": "ml_processing",
     "app.workers.ml_worker.generate_predictions": "ml_processing",
@@ -128,6 +129,7 @@ def test_a_worker_imports_before_the_fork_what_its_candidates_need() -> None:
 
     assert preloaded(fast) == PRELOADED
     assert set(preloaded(all_of_them)) == {*PRELOADED, *LIBRARIES.values()}
+    assert preloaded(fast.model_copy(update={"global_model": True})) == (*PRELOADED, "xgboost")
     for module in preloaded(all_of_them):
         assert find_spec(module) is not None
 
@@ -159,6 +161,7 @@ def test_beat_sends_what_the_design_says(app: Celery) -> None:
     assert entries == {
         "daily-notifications": ("send_daily_notifications", crontab(minute="*/15")),
         "weekly-ml-retrain": ("retrain_all_models", crontab(minute=0, hour=2, day_of_week=1)),
+        "weekly-global-model": ("train_global_model", crontab(minute=0, hour=0, day_of_week=1)),
         "check-notification-rules": ("check_notification_rules", 300.0),
         "update-ml-features": ("update_business_features", 3600.0),
         "cleanup-old-notifications": ("cleanup_old_notifications", crontab(minute=0, hour=0)),

@@ -11,6 +11,8 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +24,7 @@ from app.config.ml_settings import MLSettings
 from app.errors import InvalidFile, TenantcastError
 from app.services.ml import metrics as m
 from app.services.ml.calendar import Calendar
+from app.services.ml.global_backtest import GlobalModels, train_for_origins
 from app.services.ml.ml_engine import LEVELS, BusinessMLEngine
 from app.services.ml.results import EngineResult
 from app.services.ml.series import SEASON, DailySeries, FloatArray
@@ -97,12 +100,15 @@ def evaluate(
     jobs : processes
     progress : called with the number of series done and their number
 
+    With `ML_GLOBAL_MODEL` the series of the file teach a model together, for every origin one that knows nothing later.
+
     Returns
     -------
     dict : JSON-safe: "pooled", "series", "settings", "version". MASE (season 7), RMSSE, sMAPE (0..200) and sQL are
         means over series-windows, WAPE is pooled, coverage a share of days (of windows for the totals of 7 and 28
         days); an undefined value is None. CPU is user and system time of the process and its children per
-        series-window, imports not counted.
+        series-window, imports not counted. "global_model", when there are any, says how many were trained and the CPU
+        seconds that took, which are counted nowhere else.
 
     Raises
     ------
@@ -110,8 +116,12 @@ def evaluate(
     """
     settings = settings.model_copy(update={"horizon_days": horizon})
     jobs_list = list(_jobs(_read(path_or_frame), countries or {}))
+    _warm_up()
+    before = _cpu_seconds()
+    models = _global_models(jobs_list, horizon, windows, settings) if settings.global_model else None
+    training = _cpu_seconds() - before
     outcomes = []
-    for outcome in _judged(jobs_list, horizon, windows, settings, jobs):
+    for outcome in _judged(jobs_list, partial(_judge, horizon, windows, settings), models, jobs):
         outcomes.append(outcome)
         if progress is not None:
             progress(len(outcomes), len(jobs_list))
@@ -128,6 +138,7 @@ def evaluate(
         ],
         "settings": settings.model_dump(mode="json"),
         "version": __version__,
+        **({"global_model": {"models": len(models.models), "cpu_seconds": training}} if models else {}),
     }
 
 
@@ -201,15 +212,32 @@ def _gapless(rows: "pd.DataFrame") -> DailySeries:
     return DailySeries(start.date(), y)
 
 
-def _judged(todo: list[_Job], horizon: int, windows: int, settings: MLSettings, jobs: int) -> Iterator[_Outcome]:
+def _global_models(todo: list[_Job], horizon: int, windows: int, settings: MLSettings) -> GlobalModels:
+    """What the series of the file teach together, for the origin of every window."""
+    known = [(job.series, Calendar(country=job.country)) for job in todo if job.series is not None]
+    ahead = [timedelta(days=window * horizon) for window in range(1, windows + 1)]
+    origins = (series.end - days for series, _ in known for days in ahead)
+    return train_for_origins(known, origins, settings)
+
+
+def _judged(
+    todo: list[_Job], judge: Callable[[_Job], _Outcome], models: GlobalModels | None, jobs: int
+) -> Iterator[_Outcome]:
     """Outcomes in the order of the file. Processes are spawned, never forked: XGBoost hangs in a forked child."""
-    tasks = [(job, horizon, windows, settings) for job in todo]
     if jobs <= 1 or len(todo) <= 1:
-        _warm_up()
-        yield from map(_judge, tasks)
+        _prepare(models)
+        yield from map(judge, todo)
         return
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_warm_up) as pool:
-        yield from pool.map(_judge, tasks)
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_prepare, initargs=(models,)) as pool:
+        yield from pool.map(judge, todo)
+
+
+_shared: list[GlobalModels] = []  # of this process: they are too large to travel with every series
+
+
+def _prepare(models: GlobalModels | None) -> None:
+    _warm_up()
+    _shared[:] = [models] if models else []
 
 
 def _warm_up() -> None:
@@ -222,18 +250,18 @@ def _warm_up() -> None:
             importlib.import_module(module)
 
 
-def _judge(task: tuple[_Job, int, int, MLSettings]) -> _Outcome:
-    job, horizon, windows, settings = task
+def _judge(horizon: int, windows: int, settings: MLSettings, job: _Job) -> _Outcome:
     outcome = _Outcome(job.unique_id)
-    engine = BusinessMLEngine(settings)
     for window in range(windows, 0, -1):
         known = len(job.series) - window * horizon if job.series is not None else 0
         if job.series is None or known <= SEASON:
             outcome.failures.append(job.problem or f"only {max(known, 0)} day(s) before a window")
             continue
+        history = job.series.head(known)
+        engine = BusinessMLEngine(settings, others=[models.candidate(history.end) for models in _shared])
         before = _cpu_seconds()
         try:
-            result = engine.forecast(job.series.head(known), Calendar(country=job.country))
+            result = engine.forecast(history, Calendar(country=job.country))
         except TenantcastError as error:
             outcome.failures.append(error.message)
             continue

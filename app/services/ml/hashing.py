@@ -27,8 +27,9 @@ SNAPSHOT_FORMAT = 1
 MAX_SNAPSHOT = 16_000_000  # bytes of JSON: ten years of days need well under one million
 # They decide when, for whom and whether to warn or to fit again, not what a fitted model forecasts.
 NOT_PART_OF_A_FORECAST = frozenset(
-    {"tenant_ids", "retrain_cron", "error_alert_mape", "model_max_age_days", "rescore_days"}
+    {"tenant_ids", "retrain_cron", "global_model_cron", "error_alert_mape", "model_max_age_days", "rescore_days"}
 )
+GLOBAL_MODEL = "global_model_version"
 TENANT_FACTS = ("time_zone", "cutoff_hour", "country", "language", "currency")
 
 
@@ -44,6 +45,7 @@ class RestoredInput:
     tenant: dict[str, Any]
     code_version: str
     model_version: str | None = None  # of the model that was carried forward; None: a model was fitted
+    global_model_version: str | None = None  # that took part in the fit
     scored: str | None = None  # output hash of the comparison that was gone on with; None: candidates were compared
     left_out: tuple[str, ...] = ()  # candidates that had hung in the attempt before
 
@@ -89,9 +91,15 @@ def fitted_under(document: dict[str, Any]) -> dict[str, Any]:
 def carried_document(document: dict[str, Any], model_version: str) -> dict[str, Any]:
     """The `input_document` of a forecast that carries a stored model forward instead of fitting one.
 
-    Its hash is another one than that of a fit on the same days: the next retrain is not "unchanged".
+    Its hash is another one than that of a fit on the same days: the next retrain is not "unchanged". The stored model
+    names the global model that it was fitted with; a newer one changes nothing.
     """
-    return document | {"model_version": model_version}
+    return {name: value for name, value in document.items() if name != GLOBAL_MODEL} | {"model_version": model_version}
+
+
+def with_global_model(document: dict[str, Any], version: str | None) -> dict[str, Any]:
+    """The `input_document` of a forecast that a global model may take part in: this version, or None without one."""
+    return document | {GLOBAL_MODEL: version}
 
 
 def refreshed_document(document: dict[str, Any], scored_hash: str) -> dict[str, Any]:
@@ -204,6 +212,7 @@ def _restore(document: dict[str, Any]) -> RestoredInput:
         tenant=dict(document["tenant"]),
         code_version=str(document["code_version"]),
         model_version=document.get("model_version"),
+        global_model_version=document.get(GLOBAL_MODEL),
         scored=document.get("scored"),
         left_out=tuple(document.get("left_out", ())),
     )

@@ -110,7 +110,8 @@ class _Choice:
 class BusinessMLEngine:
     """Forecasts one tenant after another with one set of settings.
 
-    ``candidates`` is the registry, simplest first; `ML_MODEL_CANDIDATES` picks from it by name. ``lookout`` is told
+    ``candidates`` is the registry, simplest first; `ML_MODEL_CANDIDATES` picks from it by name. ``others`` take part
+    whatever it names, after them: a model that was estimated elsewhere, such as `global_levels`. ``lookout`` is told
     which candidate is at work, and names those to leave out because they hung before.
     """
 
@@ -118,11 +119,13 @@ class BusinessMLEngine:
         self,
         settings: MLSettings,
         candidates: Sequence[type[Forecaster]] = CANDIDATES,
+        others: Sequence[type[Forecaster]] = (),
         *,
         lookout: Lookout = NO_LOOKOUT,
     ) -> None:
         self._settings = settings
         self._registry = tuple(candidates)
+        self._others = tuple(others)
         self._lookout = lookout
 
     def forecast(self, series: DailySeries, calendar: Calendar) -> EngineResult:
@@ -305,7 +308,8 @@ class BusinessMLEngine:
         wrapped = tuple(in_log_space(c) if settings.log_transform else c for c in chosen)
         seen = replace(seen, known_days=(*calendar.known_days, *silent))
         notes += self._promotions(capped, seen)
-        return _Task(capped, seen, bool((series.y >= 0).all()), wrapped, one_offs, quiet_days, notes)
+        everyone = (*wrapped, *self._others)
+        return _Task(capped, seen, bool((series.y >= 0).all()), everyone, one_offs, quiet_days, notes)
 
     def _country(self, calendar: Calendar, notes: list[Note]) -> str:
         wanted = calendar.country or self._settings.holidays_country

@@ -30,6 +30,15 @@ WORDS: dict[str, dict[str, tuple[str, ...]]] = {
             "The public holidays of {given} do not show in the sales, those of {country} do: is the country right?",
         ),
         "candidate_failed": ("{method} failed and took no part.",),
+        "no_global_model": ("There is no global model yet; the forecast was made without it.",),
+        "global_model_refused": ("The global model could not be verified; the forecast was made without it.",),
+        "global_model_newer": (
+            "The global model has seen other tenants' sales through {day}, after the last sale here; it was left out.",
+        ),
+        "global_model_old": (
+            "The global model is one day old, which is too old; it was left out.",
+            "The global model is {n} days old, which is too old; it was left out.",
+        ),
         "candidate_hung": ("{method} hung in the attempt before and was left out of this forecast.",),
         "unreadable_calendar": (
             "One row of the calendar cannot be read and was left out.",
@@ -77,6 +86,15 @@ WORDS: dict[str, dict[str, tuple[str, ...]]] = {
             "Los festivos de {given} no se notan en las ventas y los de {country} sí: ¿es correcto el país?",
         ),
         "candidate_failed": ("El método «{method}» falló y no participó.",),
+        "no_global_model": ("Aún no hay modelo global; la previsión se ha hecho sin él.",),
+        "global_model_refused": ("El modelo global no se pudo verificar; la previsión se ha hecho sin él.",),
+        "global_model_newer": (
+            "El modelo global conoce ventas de otros hasta el {day}, posteriores a las de aquí; se ha dejado fuera.",
+        ),
+        "global_model_old": (
+            "El modelo global tiene un día, demasiado; se ha dejado fuera.",
+            "El modelo global tiene {n} días, demasiados; se ha dejado fuera.",
+        ),
         "candidate_hung": ("El método «{method}» se quedó colgado en el intento anterior: esta previsión va sin él.",),
         "unreadable_calendar": (
             "Una fila del calendario no se entiende y se ha dejado fuera.",

@@ -116,7 +116,7 @@ def train_item(
         except TenantcastError as error:
             _note_failure(task, error, may_retry=may_retry)
         except Exception as error:  # noqa: BLE001 - the one edge: a tenant's failure never reaches another tenant
-            _note_failure(task, _unexpected(error), may_retry=may_retry)
+            _note_failure(task, unexpected(error), may_retry=may_retry)
         _log.info("tenant_done", status=report["status"], seconds=round(time.perf_counter() - started, 3))
     return report
 
@@ -259,7 +259,7 @@ def _note_failure(task: Task, error: TenantcastError, *, may_retry: bool) -> Non
         _log.warning("failure_not_noted", kind=second.kind, code=second.code)
 
 
-def _unexpected(error: Exception) -> TenantcastError:
+def unexpected(error: Exception) -> TenantcastError:
     """An error of ours that nobody foresaw: where it happened, never its text, which may hold a sales row."""
     if isinstance(error, SoftTimeLimitExceeded):
         return OutOfTime(

@@ -14,6 +14,11 @@ from app.db.store import Row
 from app.errors import CandidateFailed, CandidateUnavailable, ModelOutdated
 from app.services import runs
 from app.services.ml.artifact import ArtifactKeys
+from app.services.ml.candidates.base import Forecaster
+from app.services.ml.candidates.global_levels import NAME as GLOBAL_LEVELS
+from app.services.ml.candidates.global_levels import GlobalModel, global_levels
+from app.services.ml.fitted_model import FittedModel
+from app.services.ml.global_store import GlobalModelStore
 from app.services.ml.hashing import (
     carried_document,
     curtailed_document,
@@ -21,11 +26,13 @@ from app.services.ml.hashing import (
     input_document,
     input_hash,
     refreshed_document,
+    with_global_model,
 )
 from app.services.ml.intake import TenantInput
 from app.services.ml.lookout import Lookout
 from app.services.ml.ml_engine import BusinessMLEngine
 from app.services.ml.model_version_manager import ModelVersionManager
+from app.services.ml.notes import Note
 from app.services.ml.reanchoring import Anchor, due, judge
 from app.services.ml.results import EngineResult, TrainingReport
 from app.services.ml.series import DailySeries
@@ -65,6 +72,7 @@ class Plan:
     fit_document: Row
     hung: Mapping[str, int]  # candidates that are left out
     anchor: Anchor | None = None
+    others: tuple[type[Forecaster], ...] = ()  # that take part beside the settings' candidates
 
     @property
     def document(self) -> Row:
@@ -87,6 +95,8 @@ def make_plan(task: Task, known: TenantInput, series: DailySeries, settings: MLS
         code_version=__version__,
     )
     plan = Plan(known, series, settings, document, task.item.hung)
+    if settings.global_model:
+        plan = _with_global_model(task, plan)
     if _is_current(task, plan):
         return None
     judged = _judged(task, plan)
@@ -100,8 +110,11 @@ def make_plan(task: Task, known: TenantInput, series: DailySeries, settings: MLS
 def carry_out(task: Task, plan: Plan) -> tuple[EngineResult, Plan]:
     """The result, and the plan as it was carried out: a model that cannot be carried forward is fitted anew."""
     lookout = Lookout(task.item.computing, plan.hung)
-    engine, calendar = BusinessMLEngine(plan.settings, lookout=lookout), plan.known.calendar
+    calendar = plan.known.calendar
     if (anchor := plan.anchor) is not None:
+        # Estimated anew, a member is so from the newest global model; carried forward, it needs the one it had.
+        others = plan.others if anchor.refresh else _others_of(task, plan, anchor.model)
+        engine = BusinessMLEngine(plan.settings, others=others, lookout=lookout)
         go_on = engine.refresh if anchor.refresh else engine.reanchor
         try:
             result = go_on(anchor.model, plan.series, calendar)
@@ -112,7 +125,34 @@ def carry_out(task: Task, plan: Plan) -> tuple[EngineResult, Plan]:
         else:
             task.report["reanchored"] = not anchor.refresh
             return result, plan
+    engine = BusinessMLEngine(plan.settings, others=plan.others, lookout=lookout)
     return engine.forecast(plan.series, calendar), plan
+
+
+def _with_global_model(task: Task, plan: Plan) -> Plan:
+    """The plan with the global model as one more candidate; why there is none becomes a note."""
+    found = _global_model(task, plan)
+    if isinstance(found, Note):
+        task.report["notes"] = [*task.report["notes"], found.as_dict()]
+        candidate, version = global_levels(str(found)), None
+    else:
+        candidate, version = global_levels(found), found.version
+    return replace(plan, others=(candidate,), fit_document=with_global_model(plan.fit_document, version))
+
+
+def _others_of(task: Task, plan: Plan, model: FittedModel) -> tuple[type[Forecaster], ...]:
+    """The global model that a stored model was blended with, of its own version; nothing where it was not."""
+    state = model.members.get(GLOBAL_LEVELS)
+    if state is None:
+        return ()
+    found = _global_model(task, plan, str(state.get("version")))
+    return (global_levels(str(found) if isinstance(found, Note) else found),)
+
+
+def _global_model(task: Task, plan: Plan, version: str | None = None) -> GlobalModel | Note:
+    """That version, or the newest, or why there is none."""
+    store = GlobalModelStore(task.item.store.gateway, task.keys)
+    return store.find(plan.series.end, plan.settings.model_max_age_days, version)
 
 
 def _judged(task: Task, plan: Plan) -> Anchor | str:

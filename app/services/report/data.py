@@ -12,7 +12,10 @@ from app.db.gateway import Gateway
 from app.db.store import Row, SystemStore, TenantStore
 from app.errors import TenantcastError, UnknownRun
 from app.services.ml.calendar import Calendar
+from app.services.runs import TRAINING
 from app.tenancy import parse_tenant_id
+
+LOOKED_AT = 20  # runs, for the newest that forecast anyone
 
 log = structlog.get_logger()
 
@@ -67,14 +70,14 @@ class RunPage:
 
 
 def read_run(gateway: Gateway, run_id: UUID | None, limit: int) -> RunPage:
-    """The run ``run_id`` (None: the newest) with its first ``limit`` tenants by name.
+    """The run ``run_id`` (None: the newest that forecast anyone) with its first ``limit`` tenants by name.
 
     Raises
     ------
     UnknownRun : there is no such run, or none at all
     """
     system = SystemStore(gateway)
-    shown = system.show_run(run_id)
+    shown = system.show_run(run_id or _newest(system))
     if not shown or not shown.get("run"):
         which = f"No run {run_id} is known." if run_id else "There is no run yet."
         raise UnknownRun(which, next_step="See `tenantcast runs list`, or make one with `tenantcast retrain`.")
@@ -82,6 +85,12 @@ def read_run(gateway: Gateway, run_id: UUID | None, limit: int) -> RunPage:
     facts = {tenant["tenant_id"]: tenant for tenant in system.list_tenants()}
     parts = list(_parts(gateway, items[:limit], facts))
     return RunPage(shown["run"], _count_states(items), parts, len(items))
+
+
+def _newest(system: SystemStore) -> UUID | None:
+    """The newest run over tenants: the training of the global model forecasts nobody."""
+    found = (UUID(run["run_id"]) for run in system.list_runs(LOOKED_AT) if run["kind"] != TRAINING)
+    return next(found, None)
 
 
 def _parts(gateway: Gateway, items: list[Row], facts: dict[str, Row]) -> Iterator[TenantPart]:

@@ -18,6 +18,7 @@ from app.errors import CandidateFailed, CandidateUnavailable
 from app.services.ml.candidates.base import State
 from app.services.ml.series import BoolArray, FloatArray
 
+Float32Array = npt.NDArray[np.float32]
 SHARED = {"tree_method": "hist", "lambda": 2.0, "subsample": 0.8, "seed": 20240101, "nthread": 1, "verbosity": 0}
 MOST_NODES = 200_000
 CHUNK_ROWS = 256  # walked together: what they need stays in the processor's cache
@@ -42,7 +43,12 @@ class Trees:
 
     @classmethod
     def fit(
-        cls, rows: FloatArray, target: FloatArray, parameters: Mapping[str, object], n_trees: int, name: str
+        cls,
+        rows: FloatArray | Float32Array,
+        target: FloatArray | Float32Array,
+        parameters: Mapping[str, object],
+        n_trees: int,
+        name: str,
     ) -> "Trees":
         """Trees for ``rows``, shape (n_rows, k), nan where unknown, and ``target``, shape (n_rows,).
 
@@ -52,7 +58,8 @@ class Trees:
         """
         xgb = library(name)
         try:
-            data = xgb.DMatrix(rows.astype(np.float32), label=target.astype(np.float32), nthread=1)
+            label = target.astype(np.float32, copy=False)
+            data = xgb.DMatrix(rows.astype(np.float32, copy=False), label=label, nthread=1)
             booster = xgb.Booster(SHARED | dict(parameters), [data])
             for step in range(n_trees):  # `xgb.train` ends with a copy of the whole booster
                 booster.update(data, step)
