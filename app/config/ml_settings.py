@@ -18,9 +18,9 @@ from app.tenancy import TenantId, parse_tenant_id
 CandidateNames = Annotated[tuple[str, ...], NoDecode]
 # Names that `ML_MODEL_CANDIDATES` takes for several candidates, each list simplest first.
 CLASSIC = ("naive", "snaive", "weekday_mean", "sarimax", "prophet", "xgboost")
-FAST = ("snaive", "weekday_mean", "calendar_ridge", "ridge", "recursive", "levels")
+FAST = ("snaive", "weekday_mean", "weekday_median", "calendar_ridge", "ridge", "recursive", "levels")
 FULL = (
-    *("naive", "snaive", "weekday_mean", "calendar_ridge", "ridge"),
+    *("naive", "snaive", "weekday_mean", "weekday_median", "calendar_ridge", "ridge"),
     *("sarimax", "prophet", "xgboost", "recursive", "levels"),
 )
 PRESETS: Mapping[str, tuple[str, ...]] = MappingProxyType({"classic": CLASSIC, "fast": FAST, "full": FULL})

@@ -247,8 +247,9 @@ def test_a_young_shop_is_compared_anew_when_it_has_grown_by_a_tenth():
     assert found == ["", "The history has grown by a tenth since the candidates were compared."]
 
 
-def test_a_model_without_past_forecasts_is_due():
-    assert "no past forecasts" in due(replace(MODEL, past=None), LONGER.head(427), Calendar(), 28)
+@pytest.mark.parametrize("model", [replace(MODEL, past=None), replace(MODEL, history=None)])
+def test_a_comparison_that_left_something_out_is_made_anew(model):
+    assert "no past forecasts" in due(model, LONGER.head(427), Calendar(), 28)
 
 
 def refreshed(model: FittedModel, series: DailySeries, settings: MLSettings = CHEAP, **options: Any) -> Any:

@@ -16,7 +16,7 @@ TRACKED = subprocess.run(
 ).stdout.split("\n")
 
 
-@pytest.mark.parametrize("name", ["requirements.lock", "requirements-dev.lock"])
+@pytest.mark.parametrize("name", ["requirements.lock", "requirements-dev.lock", "requirements-bench.lock"])
 def test_lock_files_pin_by_hash_and_name_no_address(name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")
 
@@ -25,6 +25,20 @@ def test_lock_files_pin_by_hash_and_name_no_address(name: str) -> None:
     assert len(pins) > 50
     assert text.count("--hash=sha256:") >= len(pins)
     assert "://" not in text
+
+
+def test_rivals_of_the_benchmark_have_their_own_environment_with_the_versions_of_the_product() -> None:
+    pinned = {
+        name: set(
+            re.findall(r"^([a-z0-9][\w.\-]*)==(\S+)", (ROOT / name).read_text(encoding="utf-8"), flags=re.MULTILINE)
+        )
+        for name in ("requirements.lock", "requirements-dev.lock", "requirements-bench.lock")
+    }
+    rivals = {"statsforecast", "mlforecast", "lightgbm"}
+
+    assert rivals <= {name for name, _ in pinned["requirements-bench.lock"]}
+    assert not rivals & {name for name, _ in pinned["requirements.lock"] | pinned["requirements-dev.lock"]}
+    assert {name for name, _ in pinned["requirements.lock"] - pinned["requirements-bench.lock"]} == {"pandas"}
 
 
 def test_no_lock_file_that_names_download_hosts_is_committed() -> None:

@@ -14,7 +14,7 @@ from app.services.ml.calendar import Calendar
 from app.services.ml.candidates.base import Forecaster
 from app.services.ml.lookout import NO_LOOKOUT, Lookout
 from app.services.ml.metrics import METRICS
-from app.services.ml.series import SEASON, DailySeries, FloatArray
+from app.services.ml.series import SEASON, BoolArray, DailySeries, FloatArray
 
 FOLD_SHARE = 0.6  # of the history at most goes into folds; the rest is there to learn from
 MIN_TRAIN_DAYS = 2 * SEASON  # below it only a flat line can be learned, and comparing would choose it
@@ -51,13 +51,15 @@ class CandidateRun:
 class CrossValidation:
     """Out-of-fold forecasts of all candidates on shared folds.
 
-    ``actual`` has shape (n_folds, horizon); ``runs`` has one row per candidate, in the order given.
+    ``actual`` has shape (n_folds, horizon); ``runs`` has one row per candidate, in the order given. ``closed`` has
+    shape (n_days,): closures, announced or found, whose days say nothing about a forecast; None when there are none.
     """
 
     series: DailySeries
     folds: tuple[Fold, ...]
     actual: FloatArray
     runs: tuple[CandidateRun, ...]
+    closed: BoolArray | None = None
 
     @property
     def scored(self) -> tuple[CandidateRun, ...]:
@@ -73,14 +75,19 @@ class CrossValidation:
         return replace(self, runs=tuple(runs))
 
     def fold_metric(self, forecasts: FloatArray, metric: str) -> FloatArray:
-        """A metric of `METRICS` on each fold, shape (n_folds,); nan where it is undefined."""
+        """A metric of `METRICS` on the open days of each fold, shape (n_folds,); nan where it is undefined."""
         measure = METRICS[metric]
         return np.array(
             [
-                measure(actual, forecast, self.series.y[: fold.cutoff])
+                measure(actual[judged], forecast[judged], self.series.y[: fold.cutoff])
                 for fold, actual, forecast in zip(self.folds, self.actual, forecasts, strict=True)
+                for judged in (self._judged(fold),)
             ]
         )
+
+    def _judged(self, fold: Fold) -> BoolArray:
+        days = slice(fold.cutoff, fold.cutoff + fold.horizon)
+        return np.ones(fold.horizon, dtype=bool) if self.closed is None else ~self.closed[days]
 
     def metrics(self, forecasts: FloatArray) -> dict[str, float]:
         """Every metric of `METRICS` as its mean over the folds where it is defined; undefined ones are left out."""
@@ -88,8 +95,8 @@ class CrossValidation:
         return {name: value for name, value in means.items() if np.isfinite(value)}
 
 
-def rolling_origins(n_days: int, horizon: int, n_folds: int) -> tuple[Fold, ...]:
-    """The last ``n_folds`` spans of ``horizon`` days, back to back, oldest first.
+def rolling_origins(n_days: int, horizon: int, n_folds: int, closed: BoolArray | None = None) -> tuple[Fold, ...]:
+    """The last ``n_folds`` spans of ``horizon`` days, back to back, oldest first, around long closures.
 
     ::
 
@@ -100,12 +107,14 @@ def rolling_origins(n_days: int, horizon: int, n_folds: int) -> tuple[Fold, ...]
 
     Folds take at most 60 % of the history and leave two weeks to learn from. When it is too short, the folds are
     shortened to whole weeks, and when not even one week each is left, their number is reduced. A history below 21 days
-    has no fold (with a horizon of h < 7 days: below 14 + h).
+    has no fold (with a horizon of h < 7 days: below 14 + h). A span of which half or more was closed compares nothing:
+    it is moved back by whole weeks, and left out where the history has no place for it.
 
     Parameters
     ----------
     n_days : length of the history, days
     horizon, n_folds : days and number wanted, both >= 1
+    closed : shape (n_days,), closures; None when there are none
 
     Returns
     -------
@@ -116,8 +125,23 @@ def rolling_origins(n_days: int, horizon: int, n_folds: int) -> tuple[Fold, ...]
         span = budget // count
         length = horizon if span >= horizon else span // SEASON * SEASON
         if length > 0:
-            return tuple(Fold(n_days - length * left, length) for left in range(count, 0, -1))
+            return _spans_back_to_back(n_days, length, count, n_days - budget, closed)
     return ()
+
+
+def _spans_back_to_back(
+    n_days: int, length: int, count: int, earliest: int, closed: BoolArray | None
+) -> tuple[Fold, ...]:
+    """At most ``count`` folds from the end back to the cut-off ``earliest``, oldest first, mostly open ones only."""
+    folds: list[Fold] = []
+    cutoff = n_days - length
+    while len(folds) < count and cutoff >= earliest:
+        if closed is not None and 2 * int(closed[cutoff : cutoff + length].sum()) >= length:
+            cutoff -= SEASON
+            continue
+        folds.append(Fold(cutoff, length))
+        cutoff -= length
+    return tuple(reversed(folds))
 
 
 def cross_validate(
@@ -146,13 +170,15 @@ def cross_validate(
     -------
     CrossValidation : without folds every candidate that could take part is "left_out"
     """
-    folds = rolling_origins(len(series), settings.horizon_days, settings.cv_folds)
+    closures = calendar.closures(series.start, len(series))
+    closed = closures if closures.any() else None
+    folds = rolling_origins(len(series), settings.horizon_days, settings.cv_folds, closed)
     actual = np.array([series.y[fold.cutoff : fold.cutoff + fold.horizon] for fold in folds])
     trial = _Trial(series, calendar, folds, settings, adjust, lookout)
     runs: dict[str, CandidateRun] = {}
     for candidate in sorted(candidates, key=lambda candidate: candidate.expensive):  # the others set the mark
         runs[candidate.name] = _run(candidate, trial, _mark(runs.values(), trial))
-    return CrossValidation(series, folds, actual, tuple(runs[candidate.name] for candidate in candidates))
+    return CrossValidation(series, folds, actual, tuple(runs[candidate.name] for candidate in candidates), closed)
 
 
 @contextmanager

@@ -142,6 +142,16 @@ def evaluate(
     }
 
 
+def read_series(path_or_frame: "str | Path | pd.DataFrame") -> dict[str, DailySeries]:
+    """The series of a file or frame that `evaluate` can judge, by unique_id, in the file's order.
+
+    Raises
+    ------
+    InvalidFile : the file cannot be read or lacks a column
+    """
+    return {job.unique_id: job.series for job in _jobs(_read(path_or_frame), {}) if job.series is not None}
+
+
 def _read(source: "str | Path | pd.DataFrame") -> "pd.DataFrame":
     import pandas as pd
 

@@ -1,9 +1,10 @@
-"""Prediction intervals from pooled out-of-fold residuals: split conformal, asymmetric, scaled per weekday.
+"""Prediction intervals from pooled out-of-fold residuals: split conformal, asymmetric, scaled per weekday, steadied.
 
 No candidate writes interval code: whatever made the point forecast, its errors on days it had not seen say how far off
 it is. Residuals of a weekday are divided by that weekday's typical size before pooling, and multiplied back.
 """
 
+import math
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -51,8 +52,9 @@ class ResidualPool:
     ) -> tuple[FloatArray, FloatArray]:
         """Lower and upper bound of each day, shape (horizon,): lower <= forecast <= upper.
 
-        Each bound is the average of the signed and the symmetric conformal quantile: signed ones follow a skewed
-        error, symmetric ones rest on twice the data.
+        Each bound is the average of three quantiles: the signed conformal one, which follows a skewed error; the
+        symmetric one, which rests on twice the data; and that of a typical error of the same mean size, whose far
+        tail does not hang on the one or two largest residuals.
 
         Parameters
         ----------
@@ -65,9 +67,10 @@ class ResidualPool:
         Lei et al. (2018), JASA 113(523), 1094-1111 (split conformal); Vovk et al. (2005), rank ceil((n + 1) level).
         """
         tail = (1.0 + level) / 2.0
-        symmetric = _upper_quantile(np.sort(np.abs(self._scaled)), level)
-        above = (max(_upper_quantile(self._scaled, tail), 0.0) + symmetric) / 2.0
-        below = (max(_upper_quantile(-self._scaled[::-1], tail), 0.0) + symmetric) / 2.0
+        sizes = np.sort(np.abs(self._scaled))
+        shared = _upper_quantile(sizes, level) + typical_quantile(level) * float(sizes.mean())
+        above = (max(_upper_quantile(self._scaled, tail), 0.0) + shared) / 3.0
+        below = (max(_upper_quantile(-self._scaled[::-1], tail), 0.0) + shared) / 3.0
         width = self.shrinkage * self._sizes[weekdays] * _growth(forecast.size, self.tested_horizon)
         return forecast - below * width, forecast + above * width
 
@@ -81,6 +84,20 @@ def naive_pool(series: DailySeries) -> ResidualPool:
     if len(series) == 1:
         return ResidualPool.of(np.abs(series.y), series.weekdays, 1)
     return ResidualPool.of(series.y[lag:] - series.y[:-lag], series.weekdays[lag:], lag)
+
+
+def typical_quantile(level: float) -> float:
+    """Half the width of a central interval over the mean absolute error, halfway between a normal and a Laplace error.
+
+    Residuals of sales lie between the two: at 80 % both give 1.61, at 95 % they give 2.46 and 3.00.
+
+    Parameters
+    ----------
+    level : share of days inside, in 0..1, below 1
+    """
+    normal = NormalDist().inv_cdf((1.0 + level) / 2.0) * math.sqrt(math.pi / 2.0)
+    laplace = -math.log1p(-level)
+    return (normal + laplace) / 2.0
 
 
 def _weekday_sizes(magnitudes: FloatArray, weekdays: npt.NDArray[np.int64]) -> FloatArray:

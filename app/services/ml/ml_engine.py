@@ -17,7 +17,7 @@ from app.config.ml_settings import MLSettings
 from app.errors import CandidateFailed, CandidateUnavailable, ModelOutdated, UnknownCountry
 from app.services.ml.anomalies import find_anomalies
 from app.services.ml.backtest import CrossValidation, cross_validate
-from app.services.ml.calendar import Calendar, validate_country
+from app.services.ml.calendar import Calendar, KnownDay, validate_country
 from app.services.ml.candidates import CANDIDATES
 from app.services.ml.candidates.base import Forecaster, State
 from app.services.ml.explanation import explain
@@ -31,7 +31,15 @@ from app.services.ml.past_forecasts import PastForecasts
 from app.services.ml.promotions import measure_promotions
 from app.services.ml.results import Anomaly, CandidateScore, EngineResult, Forecast, Residuals
 from app.services.ml.selection import FLOOR, Selection, select
-from app.services.ml.series import DailySeries, FloatArray, closed_weekdays, weekdays_from
+from app.services.ml.series import (
+    BoolArray,
+    DailySeries,
+    FloatArray,
+    closed_weekdays,
+    one_off_days,
+    unannounced_closures,
+    weekdays_from,
+)
 from app.services.ml.totals import Total, naive_errors, past_errors, totals
 
 LEVELS = (0.8, 0.95)  # always given; `interval_level` comes on top
@@ -39,9 +47,10 @@ LARGEST_DAY = 1e15  # intake refuses larger amounts; a larger day would overflow
 SMALLEST_DAY = 1e-9  # less than a billionth of a coin is no sale; dividing by it would overflow
 SHORT_HISTORY_DAYS = 56
 # Fold residuals come from parameters that are up to three folds older than those of the final fit, and are larger than
-# its errors. With this much less width, every fifth series of the development data is covered at .81 and .97 (of .80
-# and .95) without public holidays, and at .80 and .96 with them.
-REFIT_GAIN = 0.12
+# its errors. With this much less width, the development data are covered at .82 and .96 (of .80 and .95) without public
+# holidays, and at .80 and .96 with them.
+REFIT_GAIN = 0.15
+EXPLAINING = ("holiday", "holiday_eve", "holiday_morrow", "promotion", "event")  # a day of these may sell anything
 _BARE_STATE = ("name", "trained_through")
 SIGNIFICANT_DIGITS = 6  # of published numbers, so that equal inputs give equal hashes
 
@@ -54,6 +63,8 @@ class _Task:
     calendar: Calendar
     non_negative: bool
     candidates: tuple[type[Forecaster], ...]
+    one_offs: BoolArray  # shape (n_days,): days out of the ordinary, which ``calendar`` calls closed
+    quiet_days: int  # at the end of the series: a closure that nobody announced, or a feed that stopped
     notes: list[Note] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -66,6 +77,12 @@ class _Task:
     def closing(self, known: DailySeries) -> Calendar:
         """The calendar with the closed weekdays that the days of ``known`` show."""
         return replace(self.calendar, closed_weekdays=frozenset(closed_weekdays(known)))
+
+    def expected(self) -> Calendar:
+        """The closing calendar with the quiet days that are expected ahead."""
+        ahead = (_day_after(self.series) + timedelta(days=day) for day in range(self.quiet_days))
+        calendar = self.closing(self.series)
+        return replace(calendar, known_days=(*calendar.known_days, *(KnownDay(day, "closure") for day in ahead)))
 
     def adjust(self, forecast: FloatArray, known: DailySeries) -> FloatArray:
         """What is published for a raw forecast that follows ``known``: zero on closed days, never below a floor."""
@@ -173,7 +190,7 @@ class BusinessMLEngine:
     def _continued(self, task: _Task, model: FittedModel, *, anew: bool) -> EngineResult:
         validation = None
         if model.past is not None and task.series.end > model.scored_through:
-            validation = model.past.validation(task.series)
+            validation = _around_closures(task, model.past.validation(task.series))
         selection = None if validation is None else self._weighed_again(task, model, validation)
         names = model.weights if selection is None else selection.weights
         with task.stage("fit" if anew else "observe"):
@@ -241,7 +258,7 @@ class BusinessMLEngine:
             forecast = self._with_bands(task, choice, pool)
             ahead = self._totals(task, forecast, errors)
         with task.stage("explanation"):
-            parts = explain(task.series, task.closing(task.series), forecast.yhat, choice.weights)
+            parts = explain(task.series, task.expected(), forecast.yhat, choice.weights)
         with task.stage("anomalies"):
             anomalies = self._anomalies(task, choice)
         return EngineResult(
@@ -277,14 +294,22 @@ class BusinessMLEngine:
         if len(capped) < SHORT_HISTORY_DAYS:
             notes.append(note("short_history", n=len(capped)))
         country = self._country(calendar, notes)
+        seen = replace(calendar, country=country, closed_weekdays=frozenset())
+        closures, one_offs = unannounced_closures(capped), _one_offs(capped, seen)
+        untold = closures | one_offs
+        silent = tuple(KnownDay(day.item(), "closure") for day in capped.dates[untold])
+        quiet_days = _run_at_end(closures)
+        if quiet_days:
+            notes.append(note("quiet_days", n=quiet_days))
         for name in settings.model_candidates:
             if name not in {candidate.name for candidate in self._registry}:
                 notes.append(note("no_such_candidate", name=name))
         chosen = [candidate for candidate in self._registry if candidate.name in settings.model_candidates]
         wrapped = tuple(in_log_space(c) if settings.log_transform else c for c in chosen)
-        seen = replace(calendar, country=country, closed_weekdays=frozenset())
+        seen = replace(seen, known_days=(*calendar.known_days, *silent))
         notes += self._promotions(capped, seen)
-        return _Task(capped, seen, bool((series.y >= 0).all()), (*wrapped, *self._others), notes)
+        everyone = (*wrapped, *self._others)
+        return _Task(capped, seen, bool((series.y >= 0).all()), everyone, one_offs, quiet_days, notes)
 
     def _country(self, calendar: Calendar, notes: list[Note]) -> str:
         wanted = calendar.country or self._settings.holidays_country
@@ -334,12 +359,17 @@ class BusinessMLEngine:
         horizon, start = self._settings.horizon_days, _day_after(task.series)
         raw = np.sum([choice.weights[member.name] * member.forecast for member in choice.members], axis=0)
         yhat = task.adjust(raw, task.series)
+        quiet = np.arange(horizon) < task.quiet_days
         bands: dict[float, tuple[FloatArray, FloatArray]] = {}
         for level in sorted({*LEVELS, self._settings.interval_level}):
             lower, upper = pool.bounds(yhat, weekdays_from(start, horizon), level)
             lower, upper = (task.adjust(bound, task.series) for bound in (lower, upper))
+            lower, upper = (
+                np.where(quiet, np.minimum(lower, 0.0), lower),
+                np.where(quiet, np.maximum(upper, 0.0), upper),
+            )
             bands[level] = (_rounded(lower), _rounded(upper))
-        return Forecast(start, _rounded(yhat), bands)
+        return Forecast(start, _rounded(np.where(quiet, 0.0, yhat)), bands)
 
     def _pool(self, task: _Task, choice: _Choice, validation: CrossValidation) -> ResidualPool:
         """Residuals of the blend on past folds, days known to be closed left out; naive differences without folds."""
@@ -372,7 +402,7 @@ class BusinessMLEngine:
         found = find_anomalies(
             series,
             _blended_fit(choice),
-            calendar.closed(series.start, len(series)),
+            calendar.closed(series.start, len(series)) & ~task.one_offs,
             calendar.holidays(series.start, len(series)),
             self._settings,
         )
@@ -408,6 +438,27 @@ def confidence(metrics: dict[str, float], n_days: int) -> float:
     skill = 1.0 / (1.0 + metrics.get("mase", undefined))
     fit = 1.0 / (1.0 + metrics.get("wape", undefined))
     return round(evidence * float(np.sqrt(skill * fit)), 4)
+
+
+def _around_closures(task: _Task, validation: CrossValidation | None) -> CrossValidation | None:
+    """The comparison without the days of closures; None where half of a fold or more was closed."""
+    closed = task.calendar.closures(task.series.start, len(task.series))
+    if validation is None or not closed.any():
+        return validation
+    spans = (closed[fold.cutoff : fold.cutoff + fold.horizon] for fold in validation.folds)
+    return None if any(2 * int(span.sum()) >= span.size for span in spans) else replace(validation, closed=closed)
+
+
+def _one_offs(series: DailySeries, calendar: Calendar) -> BoolArray:
+    """`one_off_days` that nothing in the calendar explains, shape (n_days,)."""
+    names, values = calendar.regressors(series.start, len(series))
+    explained = values[:, [names.index(name) for name in EXPLAINING]].any(axis=1)
+    return one_off_days(series) & ~explained
+
+
+def _run_at_end(flags: BoolArray) -> int:
+    """Length of the run of true values at the end."""
+    return int(np.argmin(np.append(flags[::-1], False)))
 
 
 def _of_so_many(reason: Note, n: int) -> Note:

@@ -14,6 +14,12 @@ WORDS: dict[str, dict[str, tuple[str, ...]]] = {
             "Short history: one day. The forecast becomes better with every week.",
             "Short history: {n} days. The forecast becomes better with every week.",
         ),
+        "quiet_days": (
+            (
+                "No sales for {n} days: the forecast is zero for as many more, and then as before. If the shop was "
+                "closed or the sales did not arrive, enter the closure in the calendar or check the import."
+            ),
+        ),
         "huge_days": ("Days beyond {limit} were cut to that: check the sales for typing errors.",),
         "no_such_candidate": ("There is no candidate called {name!r}; it was left out.",),
         "no_such_country": ("{country!r} is unknown: the forecast was made without public holidays. {hint}",),
@@ -62,6 +68,13 @@ WORDS: dict[str, dict[str, tuple[str, ...]]] = {
         "short_history": (
             "Historia corta: un día. La previsión mejora con cada semana.",
             "Historia corta: {n} días. La previsión mejora con cada semana.",
+        ),
+        "quiet_days": (
+            (
+                "Sin ventas desde hace {n} días: la previsión es cero para otros tantos, y después como antes. Si la "
+                "tienda estuvo cerrada o las ventas no llegaron, anota el cierre en el calendario o revisa la "
+                "importación."
+            ),
         ),
         "huge_days": ("Los días por encima de {limit} se han recortado: comprueba que no haya ventas mal tecleadas.",),
         "no_such_candidate": ("No hay ningún método llamado {name!r}; se ha dejado fuera.",),

@@ -15,12 +15,21 @@ from app.services.ml.notes import Note, note
 from app.services.ml.series import FloatArray
 
 SHARPNESS = 5.0  # weight = error ** -5: plain inverse errors let weak candidates drag the blend down
-WORST_RATIO = 1.3  # a candidate more than 30 % worse than the best takes no part
+WORST_RATIO = 1.5  # a candidate more than 50 % worse than the best takes no part; its weight would be an eighth
 MIN_WEIGHT = 0.05  # a smaller weight costs a fit and changes nothing
 FLOOR = "snaive"
 # Times the weight that errors give; 1 where nothing is said. On the development data the simple methods and the classic
-# two, where three folds put them near the best, owed it to luck more often than the others.
-PRIORS = {"naive": 0.1, "snaive": 0.1, "weekday_mean": 0.2, "sarimax": 0.3, "prophet": 0.5}
+# two, where three folds put them near the best, owed it to luck more often than the others; `recursive`, the one that
+# aims at the mean, errs apart from the rest.
+PRIORS = {
+    "naive": 0.1,
+    "snaive": 0.1,
+    "weekday_mean": 0.5,
+    "weekday_median": 0.5,
+    "sarimax": 0.3,
+    "prophet": 0.5,
+    "recursive": 1.5,
+}
 
 # Errors of the candidates on some folds, shape (n_candidates, n_folds), and their priors, shape (n_candidates,), to
 # weights, shape (n_candidates,), sum 1.
@@ -46,7 +55,7 @@ class Selection:
 def select(validation: CrossValidation, metric: str, *, best_only: bool = False) -> Selection | None:
     """Blend the scored candidates (or pick the best of them), with the seasonal naive as the floor.
 
-    Weights are prior * error ** -5 of the mean fold error; candidates more than 30 % worse than the best are left
+    Weights are prior * error ** -5 of the mean fold error; candidates more than 50 % worse than the best are left
     out, weights below 5 % dropped. Of candidates with equal errors only the simplest (the first in the registry)
     counts.
 

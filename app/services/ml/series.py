@@ -15,6 +15,14 @@ FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
 SEASON = 7  # days: the week is the season of a shop
+CLOSURE_DAYS = 2 * SEASON  # in a row without a sale; shorter ones look like holidays, and candidates cope with them
+CLOSURES_A_YEAR = 2.0  # at most; more of them are how the shop sells
+DAYS_A_YEAR = 52 * SEASON
+LEAST_TRADING_SHARE = 0.5  # of the days outside of closures; a tenant that sells less often has such runs by luck
+ONE_OFF = 3.0  # times the largest day of the last weeks; one day in 10,000 of the development data is such a day
+ONE_OFF_DAYS = 8 * SEASON  # that a day is compared with
+YEAR_AGO = (DAYS_A_YEAR, 10)  # days back, and days to either side, in which a yearly peak would show
+LEAST_DAYS_SOLD = SEASON  # among them, before any day is called out of the ordinary
 
 Made = TypeVar("Made")
 
@@ -108,3 +116,48 @@ def closed_weekdays(series: DailySeries, weeks: int = 12, max_chance: float = 0.
     if (1 - trading_share) ** weeks > max_chance:
         return ()
     return tuple(sorted(int(day) for day in series.weekdays[-7:][~open_columns]))
+
+
+def unannounced_closures(series: DailySeries) -> BoolArray:
+    """Shape (n_days,): days of every run of two weeks or more without a sale, in a tenant that sells on most days.
+
+    Such a run is a closure that nobody announced, or a feed that stopped: it says nothing about trading days. Two
+    things must show that it is no luck and no habit: there are at most two such runs a year (and one more), and of the
+    days outside of them at least half have sales, p >= 0.5, so that (1 - p) ** 14 is below 1 in 10,000. A run at the
+    end counts, whether it goes on or not.
+    """
+    zero = series.y == 0
+    edges = np.flatnonzero(np.diff(np.concatenate(([False], zero, [False])).astype(np.int8)))
+    runs = [(begin, end) for begin, end in zip(edges[::2], edges[1::2], strict=True) if end - begin >= CLOSURE_DAYS]
+    closed = np.zeros(len(series), dtype=bool)
+    for begin, end in runs:
+        closed[begin:end] = True
+    habit = len(runs) > 1 + CLOSURES_A_YEAR * len(series) / DAYS_A_YEAR
+    if habit or closed.all() or float((~zero[~closed]).mean()) < LEAST_TRADING_SHARE:
+        return np.zeros_like(closed)
+    return closed
+
+
+def one_off_days(series: DailySeries) -> BoolArray:
+    """Shape (n_days,): days above three times everything of the 8 weeks before them and of the season a year before.
+
+    A day like that is a typing error or a wedding party: nobody can forecast the next one from it. A second large day
+    within 8 weeks is measured against the first, so that sales that stay high are believed at once. Only earlier days
+    decide, and at least 7 of them must have sold something.
+    """
+    size = np.abs(series.y)
+    back, around = YEAR_AGO
+    recent = _largest_before(size, ONE_OFF_DAYS, 1)
+    last_year = _largest_before(size, 2 * around + 1, back - around)
+    sold_before = np.cumsum(np.append(0, size[:-1] > 0))
+    flags: BoolArray = (
+        (sold_before >= LEAST_DAYS_SOLD) & (recent > 0) & (size > ONE_OFF * np.maximum(recent, last_year))
+    )
+    return flags
+
+
+def _largest_before(size: FloatArray, n_days: int, back: int) -> FloatArray:
+    """The largest of the ``n_days`` days that end ``back`` days before each day, shape (n_days,); 0 where none are."""
+    padded = np.concatenate([np.zeros(n_days + back - 1), size])
+    windows = np.lib.stride_tricks.sliding_window_view(padded, n_days)
+    return np.asarray(windows[: size.size].max(axis=1))

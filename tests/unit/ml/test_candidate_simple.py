@@ -57,13 +57,34 @@ def test_seasonal_naive_keeps_what_a_weekday_sold_that_was_always_announced_clos
 
 
 def test_weekday_mean_is_the_mean_of_the_last_eight_same_weekdays():
-    weeks = np.arange(10.0)[:, None] * 10 + np.arange(7.0)  # Monday of week w sells 10 w
+    weeks = np.tile(10 + np.arange(7.0), (10, 1))
+    weeks[:2] = 1_000.0
 
     model = WeekdayMean().fit(DailySeries(START, weeks.ravel()), Calendar())
 
-    assert model.predict(8).tolist() == [55, 56, 57, 58, 59, 60, 61, 55]  # weeks 2 to 9: mean 5.5
-    assert model.fitted_values()[63:].tolist() == [45, 46, 47, 48, 49, 50, 51]  # weeks 1 to 8
-    assert model.fitted_values()[7:14].tolist() == [0, 1, 2, 3, 4, 5, 6]
+    # Days of one weekday are all alike in weeks 2 to 9, so that there is nothing to steady.
+    np.testing.assert_allclose(model.predict(8), [10, 11, 12, 13, 14, 15, 16, 10])
+    np.testing.assert_allclose(model.fitted_values()[7:14], 1_000)
+
+
+def test_weekday_mean_is_shrunk_as_far_as_days_are_noisy_and_weekdays_alike():
+    weeks = np.zeros((3, 7))
+    weeks[:, 0], weeks[:, 1] = [8, 12, 16], [28, 32, 36]  # Mondays and Tuesdays; closed on the others
+
+    forecast = WeekdayMean().fit(DailySeries(START, weeks.ravel()), Calendar()).predict(7)
+
+    # Within weekdays the variance is 64 / 4; between their means, 12 and 32, it is 200 less the noise of a mean of 3.
+    prior = 16 / (200 - 16 / 3)
+    monday, tuesday = ((3 * mean + prior * 22) / (3 + prior) for mean in (12, 32))
+    np.testing.assert_allclose(forecast, [monday, tuesday, 0, 0, 0, 0, 0])
+
+
+def test_weekday_mean_takes_a_weekday_that_is_not_known_yet_to_be_like_the_others():
+    forecast = WeekdayMean().fit(DailySeries(START, np.array([8.0, 16.0])), Calendar()).predict(7)
+
+    # Each of the two known days counts one week, the mean of both three quarters of one.
+    known = [(day + 0.75 * 12) / 1.75 for day in (8, 16)]
+    np.testing.assert_allclose(forecast, [12, 12, 12, 12, 12, *known])
 
 
 def test_weekday_mean_leaves_announced_closures_out():

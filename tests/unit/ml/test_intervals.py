@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from app.errors import InvalidSeries
-from app.services.ml.intervals import ResidualPool, naive_pool
+from app.services.ml.intervals import ResidualPool, naive_pool, typical_quantile
 from tests.factories import series_of, weekly_series
 
 
@@ -20,9 +20,11 @@ def test_symmetric_residuals_give_the_rank_of_the_textbook():
 
     lower, upper = pool.bounds(np.array([100.0]), np.array([0]), 0.8)
 
-    # |r|: rank ceil(10 * 0.8) = 8 of 0 1 1 2 2 3 3 4 4 is 4; signed: rank ceil(10 * 0.9) = 9 is 4; average 4.
-    assert upper[0] == pytest.approx(104)
-    assert lower[0] == pytest.approx(96)
+    # |r|: rank ceil(10 * 0.8) = 8 of 0 1 1 2 2 3 3 4 4 is 4; signed: rank ceil(10 * 0.9) = 9 is 4; a typical error of
+    # mean size 20 / 9 stays within 1.6078 of it (half of 1.2816 * 1.2533 + ln 5).
+    width = (4 + 4 + 1.6078 * 20 / 9) / 3
+    assert upper[0] == pytest.approx(100 + width, rel=1e-5)
+    assert lower[0] == pytest.approx(100 - width, rel=1e-5)
 
 
 def test_skewed_residuals_give_skewed_bounds():
@@ -30,9 +32,26 @@ def test_skewed_residuals_give_skewed_bounds():
 
     lower, upper = pool.bounds(np.array([100.0]), np.array([0]), 0.8)
 
-    # |r| rank 8: 5. Signed above, rank 9: 10, so (10 + 5) / 2; below, rank 9 of the mirrored: 0, so (0 + 5) / 2.
-    assert upper[0] == pytest.approx(107.5)
-    assert lower[0] == pytest.approx(97.5)
+    # |r| rank 8: 5. Signed above, rank 9: 10; below, rank 9 of the mirrored: 0. Typical: 1.6078 times the mean, 15 / 9.
+    assert upper[0] == pytest.approx(100 + (10 + 5 + 1.6078 * 15 / 9) / 3, rel=1e-5)
+    assert lower[0] == pytest.approx(100 - (0 + 5 + 1.6078 * 15 / 9) / 3, rel=1e-5)
+
+
+def test_a_typical_error_lies_between_a_normal_and_a_laplace_one():
+    rng = np.random.default_rng(5)
+    errors = np.concatenate([rng.normal(0, np.sqrt(np.pi / 2), 200_000), rng.laplace(0, 1, 200_000)])  # mean size 1
+
+    for level in (0.5, 0.8, 0.95):
+        assert typical_quantile(level) == pytest.approx(np.quantile(np.abs(errors), level), rel=0.03)
+
+
+def test_one_huge_residual_moves_the_bounds_by_its_mean_only():
+    calm = np.tile([-1.0, 1.0], 42)
+    spoiled = np.append(calm, 50.0)
+
+    widths = [pool_of(r).bounds(np.zeros(1), np.array([0]), 0.8)[1][0] for r in (calm, spoiled)]
+
+    assert widths[1] < 1.4 * widths[0]
 
 
 def test_weekdays_have_their_own_width_shrunk_toward_the_overall_one():
@@ -120,7 +139,8 @@ def test_shrinkage_narrows_the_bounds_around_the_forecast():
 
     lower, upper = ResidualPool.of(residuals, weekdays, 28, 0.5).bounds(np.array([100.0]), np.array([0]), 0.8)
 
-    np.testing.assert_allclose([lower[0], upper[0]], [98, 102])
+    whole = ResidualPool.of(residuals, weekdays, 28).bounds(np.array([100.0]), np.array([0]), 0.8)
+    np.testing.assert_allclose([lower[0], upper[0]], [(100 + whole[0][0]) / 2, (100 + whole[1][0]) / 2])
 
 
 def test_a_pool_refuses_what_is_no_residual():

@@ -112,7 +112,7 @@ def test_a_history_too_short_to_compare_gets_the_simplest_method_with_a_reason(n
     result = run(weekly_series(n_days, noise=0.1))
 
     assert result.level == "fallback"
-    assert result.chosen == ("mean" if n_days < 7 else "snaive" if n_days < 14 else "weekday_mean")
+    assert result.chosen == "weekday_mean"
     assert "by rule" in str(result.reason)
     assert result.metrics == {}
     assert np.isfinite(result.forecast.yhat).all()
@@ -120,8 +120,17 @@ def test_a_history_too_short_to_compare_gets_the_simplest_method_with_a_reason(n
     assert all(score.status == "left_out" and score.reason for score in result.scores)
 
 
-def test_a_five_day_old_shop_is_forecast_at_its_average_day():
-    result = run(series_of([10.0, 20.0, 30.0, 0.0, 40.0]))
+def test_a_five_day_old_shop_is_forecast_near_its_average_trading_day():
+    result = run(series_of([10.0, 20.0, 30.0, 0.0, 40.0]))  # from Monday on
+
+    saturday, sunday, monday, tuesday, wednesday, thursday, friday = result.forecast.yhat[:7]
+    assert saturday == sunday == 25  # not seen yet
+    assert 10 < monday < tuesday < 25 < wednesday < friday < 40
+    assert thursday == 0
+
+
+def test_without_the_weekday_mean_a_five_day_old_shop_is_forecast_at_its_average_day():
+    result = run(series_of([10.0, 20.0, 30.0, 0.0, 40.0]), candidates=(Naive,), model_candidates=("naive",))
 
     np.testing.assert_allclose(result.forecast.yhat, 20.0)
     assert result.members["mean"]["level"] == 20.0
@@ -250,7 +259,7 @@ def test_the_log_transform_makes_means_geometric():
         run(series, model_candidates=("weekday_mean",), log_transform=True),
     )
 
-    by_hand = [np.expm1(np.log1p(series.y[series.weekdays == w][-WeekdayMean.weeks :]).mean()) for w in range(7)]
+    by_hand = np.expm1(WeekdayMean().fit(series_of(np.log1p(series.y)), Calendar()).predict(7))
     np.testing.assert_allclose(logged.forecast.yhat[:7], by_hand, rtol=1e-5)
     assert (logged.forecast.yhat < plain.forecast.yhat).all()
 

@@ -60,8 +60,8 @@ def test_a_simple_method_counts_less_than_another_of_the_same_error():
     assert weights["weekday_mean"] / weights["a"] == pytest.approx(PRIORS["weekday_mean"])
 
 
-def test_candidates_more_than_thirty_percent_worse_take_no_part():
-    weights = blend_weights(np.array([[1.31], [1.0], [1.29]]))
+def test_candidates_more_than_half_as_bad_again_take_no_part():
+    weights = blend_weights(np.array([[1.51], [1.0], [1.49]]))
 
     assert weights[0] == 0
     assert weights[2] > 0
@@ -76,7 +76,7 @@ def test_of_equal_candidates_only_the_simplest_counts():
 
 @pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
 def test_weights_do_not_depend_on_the_unit_of_the_errors(scale):
-    errors = np.array([[1.5, 1.5], [1.0, 1.1], [1.1, 1.0]])
+    errors = np.array([[1.6, 1.6], [1.0, 1.1], [1.1, 1.0]])
 
     np.testing.assert_allclose(blend_weights(errors * scale), [0, 0.5, 0.5])
 

@@ -13,12 +13,14 @@ from app.services.ml.candidates.ridge import Ridge
 from app.services.ml.candidates.sarimax import Sarimax
 from app.services.ml.candidates.snaive import SeasonalNaive
 from app.services.ml.candidates.weekday_mean import WeekdayMean
+from app.services.ml.candidates.weekday_median import WeekdayMedian
 from app.services.ml.candidates.xgboost import XGBoost
 
 CANDIDATES: tuple[type[Forecaster], ...] = (
     Naive,
     SeasonalNaive,
     WeekdayMean,
+    WeekdayMedian,
     CalendarRidge,
     Ridge,
     Sarimax,

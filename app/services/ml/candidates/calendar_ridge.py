@@ -7,7 +7,15 @@ import numpy as np
 from app.errors import CandidateFailed
 from app.services.ml.calendar import Calendar
 from app.services.ml.candidates.base import State
-from app.services.ml.candidates.direct import PAYDAY_SPANS, DirectCandidate, in_spans, one_hot, yearly_waves
+from app.services.ml.candidates.direct import (
+    PAYDAY_SPANS,
+    DirectCandidate,
+    bounded,
+    in_spans,
+    learnable,
+    one_hot,
+    yearly_waves,
+)
 from app.services.ml.candidates.direct_rows import Rows, Table
 from app.services.ml.candidates.robust import RobustRidge
 from app.services.ml.series import SEASON, DailySeries, FloatArray
@@ -45,7 +53,8 @@ class CalendarRidge(DirectCandidate):
         rows = Table.of(series, calendar).training()
         target = np.clip((rows.target - _month(rows)) / rows.spread, -FARTHEST, FARTHEST)
         weights = 0.5 ** ((len(series) - rows.days) / HALF_LIFE_DAYS)
-        self._regression = RobustRidge.fit(design(rows), target, np.full(N_COLUMNS, PENALTY), REWEIGHTINGS, weights)
+        columns = bounded(learnable(_columns(rows), 2 * YEARLY_ORDER, len(series)), FARTHEST)
+        self._regression = RobustRidge.fit(columns, target, np.full(N_COLUMNS, PENALTY), REWEIGHTINGS, weights)
 
     def _sales(self, rows: Rows) -> FloatArray:
         if self._regression is None:
@@ -61,9 +70,14 @@ class CalendarRidge(DirectCandidate):
 
 
 def design(rows: Rows) -> FloatArray:
-    """Columns of the regression, shape (n_rows, N_COLUMNS); what is not known counts as usual, 0."""
+    """Columns of the regression, shape (n_rows, N_COLUMNS)."""
+    return bounded(_columns(rows), FARTHEST)
+
+
+def _columns(rows: Rows) -> FloatArray:
+    """What `design` is made of; nan where it is not known. The waves come last."""
     day, left = rows.column("day_of_month"), rows.column("days_to_month_end")
-    columns = np.column_stack(
+    return np.column_stack(
         [
             *(rows.column(name) for name in PLAIN),
             *in_spans(day, MONTH_SPANS),
@@ -74,7 +88,6 @@ def design(rows: Rows) -> FloatArray:
             yearly_waves(rows.column("day_of_year"), YEARLY_ORDER),
         ]
     )
-    return np.asarray(np.clip(np.nan_to_num(columns), -FARTHEST, FARTHEST))
 
 
 def _month(rows: Rows) -> FloatArray:

@@ -10,6 +10,8 @@ from app.services.ml.candidates.direct_rows import Rows, Table
 from app.services.ml.series import BoolArray, DailySeries, FloatArray
 
 YEAR_DAYS = 365.25
+LEAST_KNOWN = 0.25  # of the rows; the slope of a column known in fewer would rest on a few weeks, and run away later
+LEAST_WAVE_DAYS = 546  # a year and a half; in less a wave of the year cannot be told from a change of level
 PAYDAY_SPANS = ((0, 1), (1, 2), (0, 5))  # days since the last payday: the day, the day after, the first five
 
 
@@ -49,3 +51,20 @@ def yearly_waves(day_of_year: FloatArray, order: int) -> FloatArray:
 def distance_to_weeks(rows: Rows, farthest: float) -> FloatArray:
     """What a row's sales lie above its last same weekdays, in weekly differences, shape (n_rows,), cut at both ends."""
     return np.clip((rows.target - rows.base) / rows.spread, -farthest, farthest)
+
+
+def bounded(columns: FloatArray, farthest: float) -> FloatArray:
+    """Columns as a regression takes them, shape unchanged: what is not known counts as usual, 0; cut at both ends."""
+    return np.asarray(np.clip(np.nan_to_num(columns), -farthest, farthest))
+
+
+def learnable(columns: FloatArray, n_waves: int, n_days: int) -> FloatArray:
+    """Training columns with 0, which gives no slope, in those that ``n_days`` of history cannot teach, shape unchanged.
+
+    These are columns known in less than a quarter of the rows (a young tenant's days a year ago), and below a year and
+    a half of history the ``n_waves`` last columns, the waves of the year.
+    """
+    taught = (~np.isnan(columns)).mean(axis=0) >= LEAST_KNOWN
+    if n_days < LEAST_WAVE_DAYS:
+        taught[-n_waves:] = False
+    return np.where(taught, columns, 0.0)

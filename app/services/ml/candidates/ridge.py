@@ -10,8 +10,10 @@ from app.services.ml.candidates.base import State
 from app.services.ml.candidates.direct import (
     PAYDAY_SPANS,
     DirectCandidate,
+    bounded,
     distance_to_weeks,
     in_spans,
+    learnable,
     one_hot,
     yearly_waves,
 )
@@ -63,7 +65,8 @@ class Ridge(DirectCandidate):
 
     def _estimate(self, series: DailySeries, calendar: Calendar) -> None:
         rows = Table.of(series, calendar).training()
-        self._regression = RobustRidge.fit(design(rows), distance_to_weeks(rows, FARTHEST), PENALTIES, REWEIGHTINGS)
+        columns = bounded(learnable(_columns(rows), 2 * YEARLY_ORDER, len(series)), FARTHEST)
+        self._regression = RobustRidge.fit(columns, distance_to_weeks(rows, FARTHEST), PENALTIES, REWEIGHTINGS)
 
     def _sales(self, rows: Rows) -> FloatArray:
         if self._regression is None:
@@ -79,7 +82,12 @@ class Ridge(DirectCandidate):
 
 
 def design(rows: Rows) -> FloatArray:
-    """Columns of the regression, shape (n_rows, N_COLUMNS); what is not known counts as usual, 0."""
+    """Columns of the regression, shape (n_rows, N_COLUMNS)."""
+    return bounded(_columns(rows), FARTHEST)
+
+
+def _columns(rows: Rows) -> FloatArray:
+    """What `design` is made of; nan where it is not known. The waves come last."""
     distances = [(rows.column(name) - rows.base) / rows.spread for name in DISTANCES]
     known_days, plain = ([rows.column(name) for name in names] for names in (KNOWN_DAYS, PLAIN))
     step = rows.column("step") / STEPS
@@ -96,5 +104,4 @@ def design(rows: Rows) -> FloatArray:
     ]
     weekdays = one_hot(rows.column("weekday"), SEASON)
     waves = yearly_waves(rows.column("day_of_year"), YEARLY_ORDER)
-    columns = np.column_stack([*known_days, *distances, *plain, *others, weekdays, waves])
-    return np.asarray(np.clip(np.nan_to_num(columns), -FARTHEST, FARTHEST))
+    return np.column_stack([*known_days, *distances, *plain, *others, weekdays, waves])

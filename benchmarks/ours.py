@@ -1,0 +1,148 @@
+"""tenantcast itself: the engine that worker and `tenantcast backtest` run, and the same with one part taken out."""
+
+import hashlib
+import importlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import app
+from app.config.ml_settings import FULL, MLSettings
+from app.services.ml.calendar import Calendar
+from app.services.ml.evaluate import _warm_up as warm_up
+from app.services.ml.ml_engine import BusinessMLEngine
+from app.services.ml.results import EngineResult
+from app.services.ml.totals import Total
+from benchmarks.methods import Known, Method, Prediction
+
+LIBRARIES = ("numpy", "scipy", "scikit-learn", "statsmodels", "prophet", "xgboost-cpu", "holidays")
+ABLATION_SHARE = 0.3  # of the series: a dozen variants of the most expensive preset
+Patches = Mapping[str, Any]  # "module.NAME" below `app.services.ml` to what stands in for it
+
+# Parts that no setting takes out: name and title of the row, and what stands in for which constant or function.
+PATCHES: Mapping[tuple[str, str], Patches] = {
+    ("open", "without the rule of closed weekdays"): {"ml_engine.closed_weekdays": lambda *_: ()},
+    ("no_priors", "without priors on the candidates"): {"selection.PRIORS": {}},
+    ("no_racing", "without stopping who cannot win"): {"backtest.RACE_RATIO": float("inf")},
+    ("plain", "weights 1 / error instead of sharp ones"): {"selection.SHARPNESS": 1.0},
+}
+TITLES = {"full": "tenantcast `full`", "fast": "tenantcast `fast`", "classic": "tenantcast `classic`"}
+
+
+def rows() -> tuple[Method, ...]:
+    """Every preset, without and with the country of each series."""
+    return tuple(
+        tenantcast(
+            f"tenantcast_{preset}{'_holidays' if countries else ''}",
+            title + (", told the holidays" if countries else ""),
+            {"model_candidates": [preset]},
+            countries=countries,
+        )
+        for preset, title in TITLES.items()
+        for countries in (False, True)
+    )
+
+
+def ablation() -> tuple[Method, ...]:
+    """`full` with holidays on a share of the series, then the same without one part."""
+    whole = ablated("ablation_full", "`full`, told the holidays", {})
+    without = (
+        ablated(
+            f"ablation_no_{name}",
+            f"without the candidate `{name}`",
+            {"model_candidates": [other for other in FULL if other != name]},
+        )
+        for name in FULL
+    )
+    return (
+        whole,
+        *without,
+        ablated("ablation_no_holidays", "without public holidays", {}, countries=False),
+        ablated("ablation_best", "the single best instead of a blend", {"select_best": True}),
+        ablated("ablation_one_fold", "one fold instead of three", {"cv_folds": 1}),
+        *(ablated(f"ablation_{name}", title, {}, patches) for (name, title), patches in PATCHES.items()),
+    )
+
+
+def ablated(
+    name: str, title: str, settings: Mapping[str, Any], patches: Patches | None = None, *, countries: bool = True
+) -> Method:
+    """`full` with other settings, or with module constants replaced while it runs."""
+    return tenantcast(name, title, settings, patches, countries=countries, share=ABLATION_SHARE, group="ablation")
+
+
+def tenantcast(
+    name: str,
+    title: str,
+    settings: Mapping[str, Any],
+    patches: Patches | None = None,
+    *,
+    countries: bool,
+    share: float = 1.0,
+    group: str = "tenantcast",
+) -> Method:
+    """A row of ours. Its results are stale when the engine's sources, its settings or what it rests on change."""
+    return Method(
+        name,
+        title,
+        _forecaster(settings, patches or {}),
+        packages=LIBRARIES,
+        countries=countries,
+        share=share,
+        recipe=f"engine {engine_digest()}",
+        settings={
+            **settings,
+            **{target: "none" if callable(to) else repr(to) for target, to in (patches or {}).items()},
+        },
+        warm_up=warm_up,
+        group=group,
+    )
+
+
+@cache
+def engine_digest() -> str:
+    """Hash of the sources that make a forecast: equal for two commits that change something else."""
+    root = Path(app.__file__).parent
+    sha = hashlib.sha256()
+    for path in sorted([*(root / "services" / "ml").rglob("*.py"), root / "config" / "ml_settings.py"]):
+        sha.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
+    return sha.hexdigest()[:12]
+
+
+@contextmanager
+def patched(patches: Patches) -> Iterator[None]:
+    """Put other values into modules of `app.services.ml` for a while. AttributeError for a name that is not there."""
+    places = [target.rpartition(".")[::2] for target in patches]
+    modules = [importlib.import_module(f"app.services.ml.{module}") for module, _ in places]
+    before = [getattr(module, name) for module, (_, name) in zip(modules, places, strict=True)]
+    try:
+        for module, (_, name), value in zip(modules, places, patches.values(), strict=True):
+            setattr(module, name, value)
+        yield
+    finally:
+        for module, (_, name), value in zip(modules, places, before, strict=True):
+            setattr(module, name, value)
+
+
+def _forecaster(settings: Mapping[str, Any], patches: Patches) -> Callable[[Known, int], Prediction]:
+    def forecast(known: Known, horizon: int) -> Prediction:
+        engine = BusinessMLEngine(MLSettings(**{"horizon_days": horizon, **settings}))
+        with patched(patches):
+            return _prediction(engine.forecast(known.series, Calendar(known.country)))
+
+    return forecast
+
+
+def _prediction(result: EngineResult) -> Prediction:
+    (low80, high80), (low95, high95) = result.forecast.bands[0.8], result.forecast.bands[0.95]
+    bounds = {0.025: low95, 0.1: low80, 0.9: high80, 0.975: high95}
+    totals = {total.days: _bounds_of(total) for total in result.totals}
+    return Prediction(result.forecast.yhat, bounds, totals)
+
+
+def _bounds_of(total: Total) -> tuple[float, ...]:
+    """The bounds of a total in the order of `methods.BOUNDS`."""
+    (low80, high80), (low95, high95) = total.bands[0.8], total.bands[0.95]
+    return low95, low80, high80, high95
