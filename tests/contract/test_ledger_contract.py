@@ -670,6 +670,7 @@ def _calls(run_id: str, fence: int) -> dict[str, dict[str, object]]:
             **fenced, "p_state": "done", "p_reason": "x", "p_report": {}, "p_input_hash": None,
         },
         "ml_publish_item": {**fenced, "p_result": result(version="foreign")},
+        "ml_publish_model": {**fenced, "p_model": result(version="foreign")["model"], "p_report": {}},
         "ml_read_forecast": {},
         "ml_read_model": {**model, "p_model_version": "secret-version"},
         "ml_list_models": {},
