@@ -37,7 +37,7 @@ SIGNIFICANT_DIGITS = 6  # of the published forecast, and of its parts
 DOUBLE_DIGITS = 15  # that a double keeps whatever they are
 CENTS = 2  # decimal places of a total
 # These forecast a holiday or an event as any other day: a difference between their days has another cause.
-BLIND_TO_HOLIDAYS = frozenset({"naive", "snaive", "weekday_mean", "mean"})
+BLIND_TO_HOLIDAYS = frozenset({"naive", "snaive", "weekday_mean", "weekday_median", "mean"})
 BLIND_TO_PROMOTIONS = frozenset({"mean"})  # every candidate gets what past promotions sold, see `promotions`
 
 Money = Callable[[float], str]
