@@ -423,6 +423,7 @@ class LedgerOfOneRun:
 
     def call(self, function: str, params: Mapping[str, object]) -> Json:
         answers: dict[str, object] = {
+            "ml_list_runs": [{"run_id": str(UUID(int=1)), "kind": "retrain"}],
             "ml_show_run": {
                 "run": {"run_id": str(UUID(int=1)), "created_at": "2026-11-21T02:00:00Z", "code_version": "1"},
                 "items": [] if params.get("p_after") else [self.item],
@@ -474,7 +475,7 @@ def test_a_damaged_snapshot_costs_the_history_and_not_the_page() -> None:
 def test_a_report_of_no_run_says_how_to_make_one(tmp_path: Path) -> None:
     class EmptyLedger(LedgerOfOneRun):
         def call(self, function: str, params: Mapping[str, object]) -> Json:
-            return None
+            return [] if function == "ml_list_runs" else None
 
     with pytest.raises(UnknownRun, match="tenantcast retrain"):
         write_report(EmptyLedger({"state": "done"}), None, tmp_path / "report.html")

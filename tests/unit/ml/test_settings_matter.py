@@ -31,7 +31,10 @@ CHANGES = {
     "ML_MAX_TRAIN_WINDOW_DAYS": (CHEAP, "90"),
     "ML_INTERVAL_LEVEL": (CHEAP, "0.9"),
 }
-READ_ELSEWHERE = {"stale_after_days"}  # decides which day is the last one: tests/contract/test_intake_contract.py
+READ_ELSEWHERE = {
+    "stale_after_days",  # decides which day is the last one: tests/contract/test_intake_contract.py
+    "global_model",  # whether there is one more candidate: tests/integration/test_global_model.py
+}
 
 
 @cache
