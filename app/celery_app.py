@@ -112,9 +112,9 @@ def _how_tasks_run(settings: Settings) -> dict[str, Any]:
 def _how_workers_behave() -> dict[str, Any]:
     return {
         "worker_prefetch_multiplier": 1,  # more, and messages wait behind a long fit while another worker is idle
-        # Native libraries leak a little (6 kB per tenant in `make memory`). A new child costs about 6 s, its first uses of
-        # the libraries included: after every 50 tasks that was a tenth of the time.
-        "worker_max_tasks_per_child": 500,
+        # Native libraries leak a little (6 kB per tenant in `make memory`). A new child costs about 6 s, its first uses
+        # of the libraries included: after every 50 tasks, that was a tenth of the time.
+        "worker_max_tasks_per_child": 1000,
         "worker_max_memory_per_child": 1_500_000,  # KiB; looked at after a task, so a limit of the system stays needed
         # SIGQUIT lets tasks end for a minute, then gives their messages back; SIGTERM waits for them (see decision 15).
         "worker_soft_shutdown_timeout": 60,

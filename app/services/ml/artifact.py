@@ -19,6 +19,7 @@ import json
 import platform
 import zlib
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 from uuid import UUID
@@ -113,8 +114,12 @@ def open_model(text: str, keys: ArtifactKeys, *, tenant_id: UUID, model_type: st
     return Opened(state, header, _other_versions(header["libraries"]))
 
 
+@cache
 def library_versions() -> dict[str, str]:
-    """Versions of what a model was fitted and written with; libraries that are not installed are left out."""
+    """Versions of what a model was fitted and written with; libraries that are not installed are left out.
+
+    Looked up once per process, which takes milliseconds; not to be changed by who is given it.
+    """
     found = {"python": platform.python_version()}
     for name in LIBRARIES:
         try:

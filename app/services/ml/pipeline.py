@@ -224,7 +224,7 @@ def _model_row(task: Task, result: EngineResult, plan: Plan) -> Row:
         return {"model_type": MODEL_TYPE, "model_version": plan.anchor.model_version, "reused": True}
     metrics = finite(result.metrics)
     saved = ModelVersionManager(task.item.store, task.keys).save_model(
-        _model(result, plan).to_state(),
+        _model(result, plan, str(task.report["output_hash"])).to_state(),
         model_version=f"{result.as_of:%Y%m%d}.{task.item.fence}",
         run_id=task.item.run_id,
         fence=task.item.fence,
@@ -239,12 +239,12 @@ def _model_row(task: Task, result: EngineResult, plan: Plan) -> Row:
     return saved.as_row()
 
 
-def _model(result: EngineResult, plan: Plan) -> FittedModel:
+def _model(result: EngineResult, plan: Plan, result_hash: str) -> FittedModel:
     """What is stored. A comparison without candidates that hung has no mark, so that the next run makes it anew."""
     if plan.anchor is not None:
         return plan.anchor.model.refreshed(result)
     history = None if plan.hung else HistoryMark.of(plan.series, plan.known.calendar)
-    return FittedModel.of(result, fitted_under(plan.fit_document), history, output_hash(result))
+    return FittedModel.of(result, fitted_under(plan.fit_document), history, result_hash)
 
 
 def _note_failure(task: Task, error: TenantcastError, *, may_retry: bool) -> None:
