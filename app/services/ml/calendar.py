@@ -218,7 +218,7 @@ def _holidays_of(country: str, year: int) -> _HolidayTable:
         # The library would take the language from the environment: the same tenant, other names elsewhere.
         language = known.default_language
         found = holidays.country_holidays(code.upper(), subdivision or wanted or None, year, language=language)
-    except NotImplementedError:
+    except NotImplementedError:  # the library's answer to a country, part or year that it does not know
         return _HolidayTable(_NO_DAYS, ())
     days = sorted(found)
     return _HolidayTable(np.array([day.toordinal() for day in days], dtype=np.int64), tuple(found[day] for day in days))
@@ -233,7 +233,7 @@ def _regional_holidays_of(country: str, year: int) -> IntArray:
     try:
         parts = () if wanted else holidays.country_holidays(code).subdivisions
         days = {day for part in parts for day in holidays.country_holidays(code, part, year)}
-    except NotImplementedError:
+    except NotImplementedError:  # as above
         return _NO_DAYS
     return np.array(sorted(day.toordinal() for day in days), dtype=np.int64)
 

@@ -4,12 +4,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from app.errors import CandidateFailed
 from app.services.ml.calendar import Calendar
-from app.services.ml.candidates.base import State
 from app.services.ml.candidates.direct import (
     PAYDAY_SPANS,
-    DirectCandidate,
+    RegressionCandidate,
     bounded,
     in_spans,
     learnable,
@@ -34,7 +32,7 @@ PLAIN = (
 N_COLUMNS = len(PLAIN) + len(MONTH_SPANS) + len(MONTH_ENDS) + len(PAYDAY_SPANS) + 3 * SEASON + 2 * YEARLY_ORDER
 
 
-class CalendarRidge(DirectCandidate):
+class CalendarRidge(RegressionCandidate):
     """A regression on weekday, day of the fortnight, waves of the year, month ends and holidays, older days decayed.
 
     The target is the distance from the mean of the last 28 days, so that the forecast follows the level; nothing in it
@@ -44,10 +42,7 @@ class CalendarRidge(DirectCandidate):
 
     name: ClassVar[str] = "calendar_ridge"
     min_history: ClassVar[int] = 8 * SEASON
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._regression: RobustRidge | None = None
+    n_columns: ClassVar[int] = N_COLUMNS
 
     def _estimate(self, series: DailySeries, calendar: Calendar) -> None:
         rows = Table.of(series, calendar).training()
@@ -57,16 +52,7 @@ class CalendarRidge(DirectCandidate):
         self._regression = RobustRidge.fit(columns, target, np.full(N_COLUMNS, PENALTY), REWEIGHTINGS, weights)
 
     def _sales(self, rows: Rows) -> FloatArray:
-        if self._regression is None:
-            raise CandidateFailed(f"{self.name} has no coefficients before `fit`.")
-        return rows.sales(_month(rows) + rows.spread * self._regression.predict(design(rows)))
-
-    def _parameters(self) -> State:
-        return self._regression.state() if self._regression else {}
-
-    def restore(self, state: State) -> None:
-        """Take the coefficients back; ValueError when there is another number of them."""
-        self._regression = RobustRidge.restore(state, N_COLUMNS)
+        return rows.sales(_month(rows) + rows.spread * self._coefficients().predict(design(rows)))
 
 
 def design(rows: Rows) -> FloatArray:

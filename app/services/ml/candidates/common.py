@@ -2,6 +2,7 @@
 
 import copy
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date, timedelta
@@ -21,7 +22,7 @@ HOLIDAY = "holiday: "  # what the regressor of one public holiday is called, bef
 ODD_SHARE = 0.06  # of the days; public holidays are 2 to 5 %, so more than this is how the shop sells
 
 
-class Candidate:
+class Candidate(ABC):
     """Remembers the series and calendar of the forecast origin; a subclass adds the method.
 
     The subclass gives `_estimate`, `_fitted_values` and `_predict`, and, when it has parameters, `_parameters` and
@@ -125,23 +126,23 @@ class Candidate:
         self._promotions = measure_promotions(series, calendar)
         return self._promotions.taken_from(series, calendar)
 
-    def _estimate(self, series: DailySeries, calendar: Calendar) -> None:
+    def _estimate(self, series: DailySeries, calendar: Calendar) -> None:  # noqa: B027 - a step that may be left out
         """Learn parameters; methods without any keep this."""
 
     def anchor(self, series: DailySeries, calendar: Calendar) -> None:
         """Take the end of ``series`` as origin; methods add what depends on the new days but is no parameter."""
         self._series, self._calendar = series, calendar
 
-    def _fitted_values(self, series: DailySeries, calendar: Calendar) -> FloatArray:
-        raise NotImplementedError
+    @abstractmethod
+    def _fitted_values(self, series: DailySeries, calendar: Calendar) -> FloatArray: ...
 
-    def _predict(self, series: DailySeries, calendar: Calendar, horizon: int) -> FloatArray:
-        raise NotImplementedError
+    @abstractmethod
+    def _predict(self, series: DailySeries, calendar: Calendar, horizon: int) -> FloatArray: ...
 
     def _parameters(self) -> State:
         return {}
 
-    def restore(self, state: State) -> None:
+    def restore(self, state: State) -> None:  # noqa: B027 - likewise
         """Take back what `_parameters` gave."""
 
 

@@ -1,12 +1,17 @@
 """What the direct candidates share: each gives a forecast for rows, and never needs its own forecast to go on."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 
+from app.errors import CandidateFailed
 from app.services.ml.calendar import Calendar
+from app.services.ml.candidates.base import State
 from app.services.ml.candidates.common import Candidate
 from app.services.ml.candidates.direct_rows import Rows, Table
+from app.services.ml.candidates.robust import RobustRidge
 from app.services.ml.series import BoolArray, DailySeries, FloatArray
 
 YEAR_DAYS = 365.25
@@ -27,9 +32,31 @@ class DirectCandidate(Candidate):
     def _predict(self, series: DailySeries, calendar: Calendar, horizon: int) -> FloatArray:
         return self._sales(Table.of(series, calendar, horizon).ahead(horizon))
 
+    @abstractmethod
     def _sales(self, rows: Rows) -> FloatArray:
         """The forecast of each row in the unit of the series, shape (n_rows,)."""
-        raise NotImplementedError
+
+
+class RegressionCandidate(DirectCandidate):
+    """One whose parameters are the ``n_columns`` coefficients of a `RobustRidge`."""
+
+    n_columns: ClassVar[int]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._regression: RobustRidge | None = None
+
+    def _coefficients(self) -> RobustRidge:
+        if self._regression is None:
+            raise CandidateFailed(f"{self.name} has no coefficients before `fit`.")
+        return self._regression
+
+    def _parameters(self) -> State:
+        return self._regression.state() if self._regression else {}
+
+    def restore(self, state: State) -> None:
+        """Take the coefficients back; ValueError when there is another number of them."""
+        self._regression = RobustRidge.restore(state, self.n_columns)
 
 
 def one_hot(values: FloatArray, n_values: int) -> FloatArray:

@@ -4,12 +4,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from app.errors import CandidateFailed
 from app.services.ml.calendar import Calendar
-from app.services.ml.candidates.base import State
 from app.services.ml.candidates.direct import (
     PAYDAY_SPANS,
-    DirectCandidate,
+    RegressionCandidate,
     bounded,
     distance_to_weeks,
     in_spans,
@@ -48,7 +46,7 @@ PENALTIES = np.full(N_COLUMNS, PENALTY)
 PENALTIES[: len(KNOWN_DAYS)] = PENALTY_OF_KNOWN_DAYS
 
 
-class Ridge(DirectCandidate):
+class Ridge(RegressionCandidate):
     """A direct linear regression with absolute loss (see `robust`) on one row per weekly origin and day ahead.
 
     Target and lags are distances from the mean of the last 8 same weekdays over the usual weekly difference, so that
@@ -58,10 +56,7 @@ class Ridge(DirectCandidate):
 
     name: ClassVar[str] = "ridge"
     min_history: ClassVar[int] = 8 * SEASON
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._regression: RobustRidge | None = None
+    n_columns: ClassVar[int] = N_COLUMNS
 
     def _estimate(self, series: DailySeries, calendar: Calendar) -> None:
         rows = Table.of(series, calendar).training()
@@ -69,16 +64,7 @@ class Ridge(DirectCandidate):
         self._regression = RobustRidge.fit(columns, distance_to_weeks(rows, FARTHEST), PENALTIES, REWEIGHTINGS)
 
     def _sales(self, rows: Rows) -> FloatArray:
-        if self._regression is None:
-            raise CandidateFailed(f"{self.name} has no coefficients before `fit`.")
-        return rows.sales(rows.base + rows.spread * self._regression.predict(design(rows)))
-
-    def _parameters(self) -> State:
-        return self._regression.state() if self._regression else {}
-
-    def restore(self, state: State) -> None:
-        """Take the coefficients back; ValueError when there is another number of them."""
-        self._regression = RobustRidge.restore(state, N_COLUMNS)
+        return rows.sales(rows.base + rows.spread * self._coefficients().predict(design(rows)))
 
 
 def design(rows: Rows) -> FloatArray:
