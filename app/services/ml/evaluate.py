@@ -108,7 +108,7 @@ def evaluate(
         means over series-windows, WAPE is pooled, coverage a share of days (of windows for the totals of 7 and 28
         days); an undefined value is None. CPU is user and system time of the process and its children per
         series-window, imports not counted. "global_model", when there are any, says how many were trained and the CPU
-        seconds that took, which are counted nowhere else.
+        seconds that took, which are counted nowhere else; with `ML_GLOBAL_LSTM`, also why they have no network.
 
     Raises
     ------
@@ -138,8 +138,13 @@ def evaluate(
         ],
         "settings": settings.model_dump(mode="json"),
         "version": __version__,
-        **({"global_model": {"models": len(models.models), "cpu_seconds": training}} if models else {}),
+        **({"global_model": _described(models, training)} if models else {}),
     }
+
+
+def _described(models: GlobalModels, cpu_seconds: float) -> dict[str, Any]:
+    reason = {"no_network": models.no_network} if models.no_network else {}
+    return {"models": len(models.models), "cpu_seconds": cpu_seconds, **reason}
 
 
 def read_series(path_or_frame: "str | Path | pd.DataFrame") -> dict[str, DailySeries]:
@@ -258,7 +263,8 @@ def _judge(horizon: int, windows: int, settings: MLSettings, job: _Job) -> _Outc
             outcome.failures.append(job.problem or f"only {max(known, 0)} day(s) before a window")
             continue
         history = job.series.head(known)
-        engine = BusinessMLEngine(settings, others=[models.candidate(history.end) for models in _shared])
+        others = [candidate for models in _shared for candidate in models.candidates(history.end, settings)]
+        engine = BusinessMLEngine(settings, others=others)
         before = _cpu_seconds()
         try:
             result = engine.forecast(history, Calendar(country=job.country))
