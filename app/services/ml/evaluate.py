@@ -129,7 +129,8 @@ def evaluate(
         series-window, imports not counted. "weeks", with more than one, holds the same for each week, with the share of
         comparisons, the mean size of the stored model (characters) and the mean CPU seconds of a forecast on demand
         three days later; "pooled" is then over all weeks. "global_model", when there are any, says how many were
-        trained and the CPU seconds that took, which are counted nowhere else.
+        trained and the CPU seconds that took, which are counted nowhere else; with `ML_GLOBAL_LSTM`, also why they have
+        no network.
 
     Raises
     ------
@@ -160,8 +161,13 @@ def evaluate(
         ],
         "settings": settings.model_dump(mode="json"),
         "version": __version__,
-        **({"global_model": {"models": len(models.models), "cpu_seconds": training}} if models else {}),
+        **({"global_model": _described(models, training)} if models else {}),
     }
+
+
+def _described(models: GlobalModels, cpu_seconds: float) -> dict[str, Any]:
+    reason = {"no_network": models.no_network} if models.no_network else {}
+    return {"models": len(models.models), "cpu_seconds": cpu_seconds, **reason}
 
 
 def read_series(path_or_frame: "str | Path | pd.DataFrame") -> dict[str, DailySeries]:
@@ -294,7 +300,7 @@ def _once(
 ) -> None:
     """One forecast from the first origin (a number of days known), from nothing."""
     history = series.head(origins[0])
-    engine = BusinessMLEngine(settings, others=_others(history))
+    engine = BusinessMLEngine(settings, others=_others(history, settings))
     before = _cpu_seconds()
     result = engine.forecast(history, calendar)
     spent = _cpu_seconds() - before
@@ -308,7 +314,7 @@ def _weekly(
     path = WeeklyPath(settings, calendar)
     for week, known in enumerate(origins, start=1):
         history, later = series.head(known), series.head(known + ON_DEMAND_AFTER_DAYS)
-        others = _others(history)
+        others = _others(history, settings)
         before = _cpu_seconds()
         made = path.forecast(history, others)
         between = _cpu_seconds()
@@ -318,8 +324,8 @@ def _weekly(
         outcome.weeks.append(_WeekCost(week, made.compared, made.artifact_bytes, after - between))
 
 
-def _others(history: DailySeries) -> list[type[Forecaster]]:
-    return [models.candidate(history.end) for models in _shared]
+def _others(history: DailySeries, settings: MLSettings) -> list[type[Forecaster]]:
+    return [candidate for models in _shared for candidate in models.candidates(history.end, settings)]
 
 
 def _measured(y: FloatArray, known: int, horizon: int, result: EngineResult, cpu_seconds: float) -> _Window:
