@@ -30,6 +30,7 @@ MEASURES = {
     "coverage_80_total_28": "28-day totals inside their 80 % band",
     "coverage_95_total_28": "28-day totals inside their 95 % band",
     "share_worse_than_snaive": "windows clearly worse than seasonal naive",
+    "share_of_series_worse_than_snaive": "series clearly worse than seasonal naive, all windows together",
     "cpu_seconds_per_window": "CPU seconds per series and window",
 }
 
