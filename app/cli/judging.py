@@ -131,6 +131,8 @@ def print_backtest(console: Console, result: dict[str, Any]) -> None:
     title = f"{pooled['windows']} windows of {pooled['series']} series, {pooled['failed']} failed"
     rows = [(words, _figure(name, pooled[name])) for name, words in MEASURES.items()]
     console.print(table(title, ("measure", "value"), rows, right=("value",)))
+    if reason := result.get("global_model", {}).get("no_network"):
+        console.print(plain(f"global_lstm was left out. {reason}"), soft_wrap=True)
     judged = [one for one in result["series"] if one["mase"] is not None]
     worst = sorted(judged, key=lambda one: -one["mase"])[:WORST_SHOWN]
     cells = [(one["unique_id"], f"{one['mase']:.3f}", f"{one['wape']:.1%}", _chosen(one["chosen"])) for one in worst]
