@@ -5,8 +5,6 @@ It is trained with the extra `neural` installed, and forecasts without it.
 
 from typing import ClassVar
 
-import numpy as np
-
 from app.config.ml_settings import MLSettings
 from app.services.ml.candidates.base import Forecaster
 from app.services.ml.candidates.direct_rows import Rows
@@ -33,7 +31,7 @@ class GlobalLstm(GlobalCandidate):
         if network is None:
             raise left_out(NO_NETWORK)
         windows = Windows.of(rows, self._origin(), self._calendar)
-        distance = network.predict(windows.weeks, windows.days)[windows.at].astype(np.float64)
+        distance = network.predict(windows.weeks, windows.days)[windows.at]
         return rows.sales(rows.base + rows.spread * distance)
 
     @classmethod

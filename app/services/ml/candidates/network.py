@@ -1,6 +1,7 @@
 """A recurrent network as plain arrays: an LSTM over weeks, then one hidden layer for each day ahead.
 
 It is trained by PyTorch (`app.services.ml.neural_training`) and computed here, so that forecasting needs numpy only.
+Weights have 32 bits, sums 64: what a day comes to depends on no other day, and on no machine in the digits that count.
 """
 
 import hashlib
@@ -12,6 +13,7 @@ import numpy as np
 from app.services.ml.candidates.base import State
 from app.services.ml.candidates.ridge import N_COLUMNS
 from app.services.ml.candidates.windows import N_SIGNALS, Float32Array
+from app.services.ml.series import FloatArray
 
 N_MEMORY = 32  # cells of the LSTM
 N_HIDDEN = 64
@@ -37,16 +39,16 @@ class Network:
     out: Float32Array  # shape (N_HIDDEN,)
     out_bias: Float32Array  # shape (1,)
 
-    def predict(self, weeks: Float32Array, days: Float32Array) -> Float32Array:
+    def predict(self, weeks: Float32Array, days: Float32Array) -> FloatArray:
         """The target of every day ahead, shape (n_origins, n_steps), weekly differences; arrays as in `Windows`."""
-        memory = self._memory(weeks)
+        memory = self._memory(weeks.astype(np.float64))
         of_days, of_memory = self.hidden[:, :N_COLUMNS], self.hidden[:, N_COLUMNS:]
-        inner = days @ of_days.T + (memory @ of_memory.T + self.hidden_bias)[:, None]
-        return np.asarray(np.maximum(inner, 0) @ self.out + self.out_bias, dtype=np.float32)
+        inner = days.astype(np.float64) @ of_days.T + (memory @ of_memory.T + self.hidden_bias)[:, None]
+        return np.asarray(np.maximum(inner, 0) @ self.out + self.out_bias)
 
-    def _memory(self, weeks: Float32Array) -> Float32Array:
+    def _memory(self, weeks: FloatArray) -> FloatArray:
         """What is remembered after the last week, shape (n_origins, N_MEMORY)."""
-        h = c = np.zeros((len(weeks), N_MEMORY), dtype=np.float32)
+        h = c = np.zeros((len(weeks), N_MEMORY))
         driven = weeks @ self.weeks_in.T + self.weeks_bias
         for week in range(weeks.shape[1]):
             i, f, g, o = np.split(driven[:, week] + h @ self.weeks_back.T, 4, axis=1)
@@ -89,6 +91,6 @@ def _checked(values: object, shape: tuple[int, ...]) -> Float32Array:
     return np.ascontiguousarray(array)
 
 
-def _sigmoid(x: Float32Array) -> Float32Array:
+def _sigmoid(x: FloatArray) -> FloatArray:
     """By the hyperbolic tangent, which overflows nowhere."""
-    return np.asarray(0.5 * np.tanh(0.5 * x) + 0.5, dtype=np.float32)
+    return np.asarray(0.5 * np.tanh(0.5 * x) + 0.5)
