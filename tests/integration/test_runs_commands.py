@@ -1,14 +1,12 @@
 """`runs watch`, `retry` and `cancel` on a real ledger, with nobody at work but the test itself."""
 
 import json
-from collections.abc import Iterator
 from uuid import UUID
 
 import pytest
 
 from app.cli import main
 from app.db.gateway import Gateway
-from app.db.postgres import PostgresGateway
 from app.db.store import SystemStore, TenantStore
 from app.errors import DataError
 from app.services import runs
@@ -19,13 +17,6 @@ from tests.integration.shops import add_shop
 def _environment(database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", database_url)
     monkeypatch.setenv("REDIS_URL", redis_url)
-
-
-@pytest.fixture
-def gateway(database_url: str) -> Iterator[Gateway]:
-    opened = PostgresGateway(database_url)
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """The weekly run on a real database: it carries the model forward for four weeks, and fits when it has to."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -10,7 +10,6 @@ import pytest
 
 from app.config.settings import Settings
 from app.db.gateway import Gateway
-from app.db.postgres import PostgresGateway
 from app.db.store import TenantStore
 from app.services import ml
 from app.services.ml.artifact import load_keys
@@ -23,18 +22,6 @@ from app.services.retrain import retrain
 from tests.integration.shops import CHEAP, add_shop, sale, shop_id, yesterday
 
 SETTINGS = CHEAP.model_copy(update={"horizon_days": 28, "cv_folds": 3})
-
-
-@pytest.fixture
-def gateway(database_url: str) -> Iterator[Gateway]:
-    opened = PostgresGateway(database_url)
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def environment(database_url: str, tmp_path) -> Settings:
-    return Settings(database_url=database_url, tenantcast_home=tmp_path / "home", ml_lease_seconds=2)
 
 
 @pytest.fixture
