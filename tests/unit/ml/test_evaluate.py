@@ -10,6 +10,7 @@ import pytest
 from app import __version__
 from app.config.ml_settings import MLSettings
 from app.errors import InvalidFile
+from app.services.ml import global_model
 from app.services.ml import metrics as m
 from app.services.ml.calendar import Calendar
 from app.services.ml.evaluate import evaluate
@@ -122,13 +123,21 @@ def test_days_after_an_origin_do_not_change_its_forecast():
     assert other["wape"] == pytest.approx(m.wape(1.5 * series.y[186:], yhat.forecast.yhat))
 
 
-def test_processes_give_the_same_numbers():
-    alone, together = evaluate(two_shops(), 14, 2, CHEAP), evaluate(two_shops(), 14, 2, CHEAP, jobs=2)
+def test_processes_give_the_same_numbers(monkeypatch):
+    monkeypatch.setattr(global_model, "N_TREES", 8)
+    shops = frame_of(**{name: weekly_series(150, noise=0.3, seed=seed) for seed, name in enumerate("abcde")})
+    settings = CHEAP.model_copy(update={"global_model": True})
 
-    for result in (alone, together):
+    alone, together, untaught = (
+        evaluate(shops, 14, 1, given, jobs=jobs) for given, jobs in ((settings, 1), (settings, 2), (CHEAP, 1))
+    )
+
+    for result in (alone, together, untaught):
+        assert result.pop("global_model", {}).get("models", 0) == int(result["settings"]["global_model"])
         for row in [result["pooled"], *result["series"]]:
             row.pop("cpu_seconds_per_window")
     assert alone == together
+    assert alone["pooled"]["mase"] != untaught["pooled"]["mase"]
 
 
 def test_progress_counts_the_series():
