@@ -325,6 +325,25 @@ def test_a_week_depends_on_the_comparison_and_not_on_the_weeks_between():
     assert output_hash(refreshed(steps, LONGER.head(441))) == output_hash(refreshed(MODEL, LONGER.head(441)))
 
 
+SPLITS = ("roots", "left", "right", "feature", "missing_left", "base")
+
+
+def test_trees_keep_their_splits_and_a_week_of_them_depends_on_the_comparison_alone():
+    settings = MLSettings(model_candidates=("recursive", "levels"))
+    model = FittedModel.of(BusinessMLEngine(settings).forecast(YEAR, Calendar()), {})
+    steps = model
+    for newer in (7, 14):
+        steps = FittedModel.from_state(steps.refreshed(refreshed(steps, LONGER.head(420 + newer), settings)).to_state())
+
+    step_by_step, at_once = (refreshed(start, LONGER.head(441), settings) for start in (steps, model))
+
+    assert output_hash(step_by_step) == output_hash(at_once)
+    for name, state in at_once.members.items():
+        before = model.members[name]
+        np.testing.assert_equal([state[key] for key in SPLITS], [before[key] for key in SPLITS])
+        assert not np.array_equal(np.asarray(state["value"]), np.asarray(before["value"]))
+
+
 def test_on_the_days_of_a_refresh_its_model_gives_its_forecast_again():
     result = refreshed(MODEL, LONGER.head(427))
 
