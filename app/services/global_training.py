@@ -1,7 +1,7 @@
 """The weekly training of the global model: a run of its own with one item, of a scope that is no tenant.
 
-Sales are read tenant by tenant, each in that tenant's own scope under row security, first its settings and its sales
-only when it agreed. Of what was read only a bounded sample of scale-free rows is kept, until the model is fitted.
+Sales are read tenant by tenant, each in that tenant's own scope under row security, after its settings and only when it
+agreed. Of what was read only a bounded sample of scale-free rows is kept, until the model is fitted.
 """
 
 import time
@@ -121,9 +121,8 @@ def _train(item: runs.Item, settings: MLSettings, keys: ArtifactKeys, through: d
     started = time.process_time()
     item.enter("read")
     gateway = item.store.gateway
-    agreed = [tenant_id for tenant_id in _tenants(gateway, settings) if agrees(gateway, tenant_id, settings)]
     before_folds = through - timedelta(days=settings.cv_folds * settings.horizon_days)
-    chosen = [parse_tenant_id(tenant_id) for tenant_id in chosen_tenants(agreed)]
+    chosen = [parse_tenant_id(tenant_id) for tenant_id in chosen_tenants(agreed(gateway, settings))]
     device, no_network = device_for(settings)
     if no_network:
         _log.warning("no_network", reason=no_network)
@@ -142,10 +141,15 @@ def _train(item: runs.Item, settings: MLSettings, keys: ArtifactKeys, through: d
     _publish(item, keys, model, report, no_network)
 
 
-def agrees(gateway: Gateway, tenant_id: TenantId, settings: MLSettings) -> bool:
-    """Whether the tenant's sales may teach the global model: its own setting, else the operator's."""
-    row = TenantStore(gateway, tenant_id).read_input(None, 1, 1)
-    return apply_overrides(settings, row.get("settings"), candidate_names())[0].global_model
+def agreed(gateway: Gateway, settings: MLSettings) -> list[TenantId]:
+    """Tenants whose sales may teach the global model, by id: each one's own setting decides, else the operator's."""
+    tenants = list(_tenants(gateway, settings))
+    own = SystemStore(gateway).read_settings(tenants)
+    return [tenant_id for tenant_id in tenants if _agrees(settings, own.get(str(tenant_id)))]
+
+
+def _agrees(settings: MLSettings, own: object) -> bool:
+    return apply_overrides(settings, own, candidate_names())[0].global_model
 
 
 def _newest_day(gateway: Gateway) -> date:

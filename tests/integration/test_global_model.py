@@ -14,7 +14,6 @@ from app.cli import main
 from app.config.ml_settings import MLSettings
 from app.config.settings import Settings
 from app.db.gateway import Gateway
-from app.db.postgres import PostgresGateway
 from app.db.store import SystemStore, TenantStore
 from app.services import ml, runs
 from app.services.bell import Silent
@@ -41,18 +40,6 @@ def small_and_forgotten(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     forget_global_models()
     yield
     forget_global_models()
-
-
-@pytest.fixture
-def gateway(database_url: str) -> Iterator[Gateway]:
-    opened = PostgresGateway(database_url)
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def environment(database_url: str, tmp_path) -> Settings:
-    return Settings(database_url=database_url, tenantcast_home=tmp_path / "home", ml_lease_seconds=2)
 
 
 @pytest.fixture

@@ -20,6 +20,9 @@ WORDS: dict[str, dict[str, tuple[str, ...]]] = {
                 "closed or the sales did not arrive, enter the closure in the calendar or check the import."
             ),
         ),
+        "level_shift": (
+            "Sales changed by {change} {n} days ago and stayed so: earlier days were converted to the level of today.",
+        ),
         "huge_days": ("Days beyond {limit} were cut to that: check the sales for typing errors.",),
         "no_such_candidate": ("There is no candidate called {name!r}; it was left out.",),
         "no_such_country": ("{country!r} is unknown: the forecast was made without public holidays. {hint}",),
@@ -76,6 +79,9 @@ WORDS: dict[str, dict[str, tuple[str, ...]]] = {
                 "tienda estuvo cerrada o las ventas no llegaron, anota el cierre en el calendario o revisa la "
                 "importación."
             ),
+        ),
+        "level_shift": (
+            "Las ventas cambiaron un {change} hace {n} días y siguen así: lo anterior se ha pasado al nivel de hoy.",
         ),
         "huge_days": ("Los días por encima de {limit} se han recortado: comprueba que no haya ventas mal tecleadas.",),
         "no_such_candidate": ("No hay ningún método llamado {name!r}; se ha dejado fuera.",),

@@ -11,7 +11,6 @@ import structlog
 from app import __version__
 from app.config.ml_settings import MLSettings
 from app.db.store import Row
-from app.errors import CandidateFailed, CandidateUnavailable, ModelOutdated
 from app.services import runs
 from app.services.ml.artifact import ArtifactKeys
 from app.services.ml.candidates.base import Forecaster
@@ -35,7 +34,7 @@ from app.services.ml.lookout import Lookout
 from app.services.ml.ml_engine import BusinessMLEngine
 from app.services.ml.model_version_manager import ModelVersionManager
 from app.services.ml.notes import Note, note
-from app.services.ml.reanchoring import Anchor, due, judge
+from app.services.ml.reanchoring import NOT_CARRIED, Anchor, comparison_phase, judge, judge_week
 from app.services.ml.results import EngineResult, TrainingReport
 from app.services.ml.series import DailySeries
 
@@ -117,10 +116,9 @@ def carry_out(task: Task, plan: Plan) -> tuple[EngineResult, Plan]:
         # Estimated anew, a member is so from the newest global model; carried forward, it needs the one it had.
         others = plan.others if anchor.refresh else _others_of(task, plan, anchor.model)
         engine = BusinessMLEngine(plan.settings, others=others, lookout=lookout)
-        go_on = engine.refresh if anchor.refresh else engine.reanchor
         try:
-            result = go_on(anchor.model, plan.series, calendar)
-        except (CandidateFailed, CandidateUnavailable, ModelOutdated) as error:
+            result = anchor.forecast(engine, plan.series, calendar)
+        except NOT_CARRIED as error:
             _log.warning("model_not_carried_forward", code=error.code, reason=error.message)
             task.report["refit_reason"] = error.message
             plan = replace(plan, anchor=None)
@@ -165,11 +163,11 @@ def _judged(task: Task, plan: Plan) -> Anchor | str:
     if not task.item.reanchor and settings.rescore_days == 1:
         return ""
     saved = ModelVersionManager(task.item.store, task.keys).load_active_model()
-    max_age_days = settings.model_max_age_days if task.item.reanchor else settings.rescore_days
-    judged = judge(saved, fitted_under(plan.fit_document), series.end, max_age_days)
-    if task.item.reanchor or isinstance(judged, str):
-        return judged
-    return due(judged.model, series, plan.known.calendar, settings.rescore_days) or replace(judged, refresh=True)
+    under = fitted_under(plan.fit_document)
+    if task.item.reanchor:
+        return judge(saved, under, series.end, settings.model_max_age_days)
+    phase = comparison_phase(task.item.store.tenant_id, settings.rescore_days)
+    return judge_week(saved, under, series, plan.known.calendar, settings.rescore_days, phase)
 
 
 def _is_current(task: Task, plan: Plan) -> bool:
