@@ -102,6 +102,7 @@ class Gatherer:
         for day in ready:
             gathered = self._gathered.pop(day)
             values, distances = np.concatenate(gathered.values), np.concatenate(gathered.distances)
+            del gathered  # the fit takes memory enough
             fits.append(GlobalFit(day, Trees.fit(values, distances, PARAMETERS, N_TREES, NAME)))
         return GlobalModel(tuple(fits), self._features)
 
