@@ -171,7 +171,7 @@ def _taught_forecaster(settings: Mapping[str, Any]) -> Together:
         models = train_for_origins(tenants, (series.end for series, _ in tenants), given)
         found = {}
         for one, (series, calendar) in zip(known, tenants, strict=True):
-            engine = BusinessMLEngine(given, others=[models.candidate(series.end)])
+            engine = BusinessMLEngine(given, others=models.candidates(series.end, given))
             found[one.unique_id] = _prediction(engine.forecast(series, calendar))
         return found
 

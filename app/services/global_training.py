@@ -27,6 +27,7 @@ from app.services.ml.candidates.global_levels import GlobalModel
 from app.services.ml.global_model import Gatherer, chosen_tenants
 from app.services.ml.global_store import MODEL_TYPE, GlobalModelStore
 from app.services.ml.intake import read_tenant_input
+from app.services.ml.neural_training import device_for
 from app.services.ml.pipeline import unexpected
 from app.services.ml.series import DailySeries
 from app.tenancy import EVERYONE, TenantId, parse_tenant_id
@@ -122,7 +123,10 @@ def _train(item: runs.Item, settings: MLSettings, keys: ArtifactKeys, through: d
     gateway = item.store.gateway
     before_folds = through - timedelta(days=settings.cv_folds * settings.horizon_days)
     chosen = [parse_tenant_id(tenant_id) for tenant_id in chosen_tenants(agreed(gateway, settings))]
-    gatherer = Gatherer([before_folds, through], len(chosen))
+    device, no_network = device_for(settings)
+    if no_network:
+        _log.warning("no_network", reason=no_network)
+    gatherer = Gatherer([before_folds, through], len(chosen), device)
     for tenant_id in chosen:
         item.enter("read")
         known = _read(gateway, tenant_id, settings, through)
@@ -134,7 +138,7 @@ def _train(item: runs.Item, settings: MLSettings, keys: ArtifactKeys, through: d
     report["tenants"], report["rows"] = gatherer.n_tenants, gatherer.n_rows
     report["cpu_seconds"] = round(time.process_time() - started, 3)
     item.enter("publish")
-    _publish(item, keys, model, report)
+    _publish(item, keys, model, report, no_network)
 
 
 def agreed(gateway: Gateway, settings: MLSettings) -> list[TenantId]:
@@ -179,7 +183,7 @@ def _read(
     return known.series, replace(known.calendar, closed_weekdays=frozenset())
 
 
-def _publish(item: runs.Item, keys: ArtifactKeys, model: GlobalModel, report: GlobalTraining) -> None:
+def _publish(item: runs.Item, keys: ArtifactKeys, model: GlobalModel, report: GlobalTraining, no_network: str) -> None:
     sealed = GlobalModelStore(item.store.gateway, keys).sealed(model, run_id=str(item.run_id), fence=item.fence)
     row = {
         "model_type": MODEL_TYPE,
@@ -189,7 +193,8 @@ def _publish(item: runs.Item, keys: ArtifactKeys, model: GlobalModel, report: Gl
         "training_metrics": {"tenants": report["tenants"], "rows": report["rows"]},
         "accuracy": None,
     }
-    report["status"], report["reason"] = "published", f"Trained on {report['tenants']} tenants."
+    without = f" Without a network: {no_network}" if no_network else ""
+    report["status"], report["reason"] = "published", f"Trained on {report['tenants']} tenants.{without}"
     item.publish_model(row, dict(report))
 
 

@@ -14,6 +14,7 @@ from app.services.ml import global_model
 from app.services.ml import metrics as m
 from app.services.ml.calendar import Calendar
 from app.services.ml.evaluate import evaluate
+from app.services.ml.fitted_model import FittedModel
 from app.services.ml.ml_engine import BusinessMLEngine
 from app.services.ml.series import DailySeries
 from tests.factories import closed_on_sundays, weekly_series
@@ -236,3 +237,39 @@ def test_a_header_without_rows_is_an_empty_result(tmp_path):
 
     assert result["series"] == []
     assert result["pooled"]["mase"] is None
+
+
+def test_weeks_go_on_with_the_stored_model_and_each_has_its_row():
+    series = weekly_series(420, noise=0.3)
+
+    result = evaluate(frame_of(a=series, b=series), 28, 2, CHEAP, weeks=5)
+
+    rows = result["weeks"]
+    assert [row["week"] for row in rows] == [1, 2, 3, 4, 5]
+    assert [row["windows"] for row in rows] == [4] * 5
+    assert [row["compared"] for row in rows] == [1.0, 0.0, 0.0, 0.0, 1.0]
+    assert all(row["on_demand_cpu_seconds"] > 0 and row["artifact_bytes"] > 1000 for row in rows)
+    assert set(rows[0]) == KEYS | {"week", "compared", "artifact_bytes", "on_demand_cpu_seconds"}
+    assert result["pooled"]["windows"] == 20
+    assert result["pooled"]["mase"] == pytest.approx(np.mean([row["mase"] for row in rows]))
+    json.dumps(result, allow_nan=False)
+
+
+def test_a_week_reaches_what_the_engine_reaches_that_goes_on_with_the_comparison():
+    series = weekly_series(230, noise=0.3)
+    engine = BusinessMLEngine(CHEAP)
+    known = series.head(230 - 28)
+    model = FittedModel.of(engine.forecast(known.head(195), Calendar()), {})
+    forecast = engine.refresh(model, known, Calendar()).forecast
+
+    second = evaluate(frame_of(a=series), 28, 1, CHEAP, weeks=2)["weeks"][1]
+
+    assert second["mase"] == pytest.approx(m.mase(series.y[202:], forecast.yhat, known.y))
+    assert second["coverage_80"] == m.coverage(series.y[202:], *forecast.bands[0.8])
+
+
+def test_a_series_too_short_for_its_first_week_is_counted_as_failed():
+    result = evaluate(frame_of(a=weekly_series(40)), 28, 1, CHEAP, weeks=4)
+
+    assert (result["pooled"]["windows"], result["pooled"]["failed"]) == (0, 1)
+    assert [row["mase"] for row in result["weeks"]] == [None] * 4
