@@ -37,6 +37,21 @@ def test_a_target_without_variation_gives_trees_of_one_leaf():
     assert grown(target=np.full(600, 2.5)).predict(ROWS[:3]) == pytest.approx([2.5, 2.5, 2.5])
 
 
+@pytest.mark.parametrize("always", [0.0, 7.5])
+def test_columns_that_never_change_change_nothing(always):
+    parameters = {"max_depth": 4, "colsample_bytree": 0.5}
+    wide = np.insert(ROWS, [0, 3, 6], always, axis=1)
+
+    narrow_trees, wide_trees = grown(rows=ROWS, **parameters), grown(rows=wide, **parameters)
+
+    assert wide_trees.predict(wide).tobytes() == narrow_trees.predict(ROWS).tobytes()
+    assert set(np.unique(wide_trees.feature)) <= {0, 1, 2, 3, 5, 6, 7}  # 0: leaves; columns 4 and 8 never change
+
+
+def test_rows_that_are_all_alike_give_the_mean_of_their_targets():
+    assert grown(rows=np.ones((600, 6))).predict(ROWS[:2]) == pytest.approx([TARGET.mean()] * 2, rel=0.05)
+
+
 @pytest.mark.parametrize("n_rows", [0, 1, 255, 256, 257, 600])
 def test_a_row_is_predicted_alike_alone_and_among_others(n_rows):
     trees = grown()

@@ -58,8 +58,9 @@ class Trees:
         """
         xgb = library(name)
         try:
-            label = target.astype(np.float32, copy=False)
-            data = xgb.DMatrix(rows.astype(np.float32, copy=False), label=label, nthread=1)
+            label, narrow = target.astype(np.float32, copy=False), rows.astype(np.float32, copy=False)
+            columns = _varied(narrow)
+            data = xgb.DMatrix(narrow[:, columns], label=label, nthread=1)
             booster = xgb.Booster(SHARED | dict(parameters), [data])
             for step in range(n_trees):  # `xgb.train` ends with a copy of the whole booster
                 booster.update(data, step)
@@ -68,11 +69,13 @@ class Trees:
             raise CandidateFailed(f"{name} could not be fitted: {str(error).splitlines()[0]}") from error
         learner = model["learner"]
         trees, base = learner["gradient_booster"]["model"]["trees"], learner["learner_model_param"]["base_score"]
-        return cls._of(trees, float(base.strip("[]")), rows.shape[1])
+        return cls._of(trees, float(base.strip("[]")), columns, rows.shape[1])
 
     @classmethod
-    def _of(cls, trees: list[dict[str, npt.NDArray[Any]]], base: float, n_features: int) -> "Trees":
-        """From XGBoost's own model."""
+    def _of(
+        cls, trees: list[dict[str, npt.NDArray[Any]]], base: float, columns: npt.NDArray[np.int64], n_features: int
+    ) -> "Trees":
+        """From XGBoost's own model of these ``columns`` among ``n_features``."""
         sizes = [tree["left_children"].size for tree in trees]
         roots = np.cumsum([0, *sizes[:-1]])
         first = np.repeat(roots, sizes)
@@ -83,7 +86,7 @@ class Trees:
             roots=roots.astype(np.int32),
             left=np.where(leaf, here, joined["left_children"] + first).astype(np.int32),
             right=np.where(leaf, here, joined["right_children"] + first).astype(np.int32),
-            feature=np.where(leaf, 0, joined["split_indices"]).astype(np.int16),
+            feature=np.where(leaf, 0, columns[joined["split_indices"]]).astype(np.int16),
             value=joined["split_conditions"].astype(np.float32),
             missing_left=joined["default_left"].astype(bool),
             base=base,
@@ -176,6 +179,13 @@ class Trees:
 
 
 _NODE_ARRAYS = ("left_children", "right_children", "split_indices", "split_conditions", "default_left")
+
+
+def _varied(rows: Float32Array) -> npt.NDArray[np.int64]:
+    """Columns that can split the rows; the others cost as much, and take their places in samples. At least one."""
+    varied = (rows != rows[:1]).any(axis=0)
+    varied[0] |= not varied.any()
+    return np.flatnonzero(varied)
 
 
 def _narrow(numbers: npt.NDArray[Any]) -> npt.NDArray[Any]:
