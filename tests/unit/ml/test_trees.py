@@ -39,7 +39,7 @@ def test_a_target_without_variation_gives_trees_of_one_leaf():
 
 @pytest.mark.parametrize("always", [0.0, 7.5])
 def test_columns_that_never_change_change_nothing(always):
-    parameters = {"max_depth": 4, "colsample_bytree": 0.5}
+    parameters: dict[str, Any] = {"max_depth": 4, "colsample_bytree": 0.5}
     wide = np.insert(ROWS, [0, 3, 6], always, axis=1)
 
     narrow_trees, wide_trees = grown(rows=ROWS, **parameters), grown(rows=wide, **parameters)
