@@ -8,7 +8,8 @@ import pytest
 import xgboost
 
 from app.errors import CandidateFailed
-from app.services.ml.candidates.trees import SHARED, Trees
+from app.services.ml.candidates import ubjson
+from app.services.ml.candidates.trees import PSEUDO_HUBER, SHARED, SQUARED, Trees
 from app.services.ml.series import FloatArray
 
 RNG = np.random.default_rng(5)
@@ -20,6 +21,13 @@ LOSSGUIDE = {"grow_policy": "lossguide", "max_depth": 0, "max_leaves": 15, "obje
 
 def grown(n_trees: int = 30, rows: FloatArray = ROWS, target: FloatArray = TARGET, **parameters: Any) -> Trees:
     return Trees.fit(rows, target, parameters or {"max_depth": 4}, n_trees, "any")
+
+
+def from_booster(booster: xgboost.Booster) -> Trees:
+    model: Any = ubjson.decode(bytes(booster.save_raw("ubj")))
+    learner = model["learner"]
+    trees, base = learner["gradient_booster"]["model"]["trees"], learner["learner_model_param"]["base_score"]
+    return Trees._of(trees, float(base.strip("[]")), np.arange(ROWS.shape[1]), ROWS.shape[1])
 
 
 @pytest.mark.parametrize("parameters", [{"max_depth": 1}, {"max_depth": 4}, LOSSGUIDE, {"max_depth": 0}])
@@ -108,6 +116,51 @@ def test_a_state_that_holds_no_trees_is_refused(change):
 
     with pytest.raises((KeyError, TypeError, ValueError)):
         Trees.restore(state)
+
+
+@pytest.mark.parametrize("loss", [{"objective": SQUARED}, {"objective": PSEUDO_HUBER, "huber_slope": 0.3}])
+@pytest.mark.parametrize("shape", [{"max_depth": 4}, {"max_depth": 0, "max_leaves": 9, "grow_policy": "lossguide"}])
+def test_refreshed_leaves_are_those_that_xgboost_itself_refreshes(loss, shape):
+    whole = SHARED | {"subsample": 1.0, "eta": 0.3} | loss | shape
+    old, new = slice(0, 300), slice(200, 600)
+    booster = xgboost.train(whole, xgboost.DMatrix(ROWS[old], label=TARGET[old], nthread=1), 25)
+    ours = from_booster(booster).refreshed(ROWS[new], TARGET[new], whole)
+    newer = xgboost.DMatrix(ROWS[new], label=TARGET[new], nthread=1)
+    anew = whole | {"process_type": "update", "updater": "refresh", "refresh_leaf": 1}
+
+    theirs = xgboost.train(anew, newer, 25, xgb_model=booster).predict(xgboost.DMatrix(ROWS))
+
+    np.testing.assert_allclose(ours.predict(ROWS), theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_leaves_of_another_loss_are_not_estimated():
+    with pytest.raises(ValueError, match="reg:absoluteerror"):
+        grown().refreshed(ROWS, TARGET, LOSSGUIDE | {"eta": 0.1})
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"max_depth": 4, "eta": 0.1, "objective": "reg:squarederror"},
+        {"eta": 0.1, "objective": PSEUDO_HUBER, "huber_slope": 0.3},
+    ],
+)
+def test_refreshing_twice_gives_what_the_second_time_alone_gives(parameters):
+    trees = grown(**parameters)
+
+    twice = trees.refreshed(ROWS[:200], TARGET[:200], parameters).refreshed(ROWS[100:], TARGET[100:], parameters)
+
+    np.testing.assert_equal(twice.state(), trees.refreshed(ROWS[100:], TARGET[100:], parameters).state())
+
+
+def test_a_leaf_that_no_row_comes_to_adds_nothing():
+    parameters = {"max_depth": 1, "eta": 1.0, "objective": "reg:squarederror"}
+    trees = grown(1, np.arange(20.0)[:, None], np.repeat([0.0, 8.0], 10), **parameters)
+
+    left_only = trees.refreshed(np.zeros((4, 1)), np.full(4, 6.0), parameters)
+
+    base = trees.base
+    np.testing.assert_allclose(left_only.predict(np.array([[0.0], [19.0]])), [base + 4 * (6 - base) / (4 + 2), base])
 
 
 def test_rows_of_other_features_than_those_learned_from_are_refused():

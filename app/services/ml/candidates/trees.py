@@ -4,8 +4,8 @@ What XGBoost would store and load is ten times as large and slow to read, and as
 walking the trees here; so a fitted ensemble is these arrays and nothing else.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from types import ModuleType
 from typing import Any
@@ -19,7 +19,9 @@ from app.services.ml.candidates.base import State
 from app.services.ml.series import BoolArray, FloatArray
 
 Float32Array = npt.NDArray[np.float32]
-SHARED = {"tree_method": "hist", "lambda": 2.0, "subsample": 0.8, "seed": 20240101, "nthread": 1, "verbosity": 0}
+SQUARED, PSEUDO_HUBER = "reg:squarederror", "reg:pseudohubererror"
+PENALTY = 2.0
+SHARED = {"tree_method": "hist", "lambda": PENALTY, "subsample": 0.8, "seed": 20240101, "nthread": 1, "verbosity": 0}
 MOST_NODES = 200_000
 CHUNK_ROWS = 256  # walked together: what they need stays in the processor's cache
 
@@ -95,25 +97,54 @@ class Trees:
 
     def predict(self, rows: FloatArray) -> FloatArray:
         """Predictions of ``rows``, shape (n_rows,); the order of the rows and their number change none of them."""
+        sums = [self.value.take(leaves).sum(axis=0, dtype=np.float64) for leaves in self._leaves(rows)]
+        return self.base + np.concatenate(sums) if sums else np.zeros(0)
+
+    def refreshed(
+        self, rows: FloatArray | Float32Array, target: FloatArray | Float32Array, parameters: Mapping[str, object]
+    ) -> "Trees":
+        """The same splits with every leaf estimated anew, one tree after the other as `fit` grew them.
+
+        A leaf adds ``eta`` times the sum of its rows' gradients over that of their second derivatives and ``lambda``
+        (Chen & Guestrin, equation 5). A leaf without rows adds nothing. Only the splits are taken over, so that
+        refreshing twice gives what the second time alone gives.
+
+        Parameters
+        ----------
+        rows, target, parameters : as for `fit`; all rows count, none are left out at random. The objective is
+            `SQUARED` or `PSEUDO_HUBER`
+        """
+        reached = np.concatenate(list(self._leaves(rows)), axis=1)
+        rate, is_leaf = float(str(parameters["eta"])), self.left == np.arange(self.left.size)
+        value, lacking = self.value.astype(np.float64), target.astype(np.float64) - self.base
+        for first, stop, leaves in zip(self.roots, [*self.roots[1:], self.left.size], reached, strict=True):
+            leaf, n_nodes = leaves - first, stop - first
+            pulls, bends = (np.bincount(leaf, each, n_nodes) for each in _derivatives(lacking, parameters))
+            learned = rate * pulls / (bends + PENALTY)
+            lacking = lacking - learned[leaf]
+            value[first:stop] = np.where(is_leaf[first:stop], learned, value[first:stop])
+        return replace(self, value=value.astype(np.float32))
+
+    def _leaves(self, rows: FloatArray | Float32Array) -> Iterator[npt.NDArray[np.int32]]:
+        """The leaf of every tree that each row comes to, shape (n_trees, n_rows of a chunk), chunk by chunk."""
         if rows.shape[1] != self.n_features:
             raise CandidateFailed(f"Trees of {self.n_features} features were given {rows.shape[1]}.")
         narrow = rows.astype(np.float32)
         missing = np.isnan(narrow)
         # Twice side by side, so that a comparison alone sends what is missing right, or left.
         both = np.hstack([np.where(missing, np.inf, narrow), np.where(missing, -np.inf, narrow)], dtype=np.float32)
-        chunks = range(0, len(rows), CHUNK_ROWS)
-        sums = [self._leaves(both[at : at + CHUNK_ROWS]) for at in chunks]
-        return self.base + np.concatenate(sums) if sums else np.zeros(0)
+        for at in range(0, len(rows), CHUNK_ROWS):
+            yield self._walked(both[at : at + CHUNK_ROWS])
 
-    def _leaves(self, both: npt.NDArray[np.float32]) -> FloatArray:
-        """The sum of the leaves that each row comes to, shape (n_rows,)."""
+    def _walked(self, both: npt.NDArray[np.float32]) -> npt.NDArray[np.int32]:
+        """Where the rows of one chunk end in each tree, shape (n_trees, n_rows)."""
         column = self.feature + self.n_features * self.missing_left.astype(np.int32)
         flat, first = both.ravel(), np.arange(len(both), dtype=np.int32) * both.shape[1]
         node = np.repeat(self.roots[:, None], len(both), axis=1)
         for _ in range(self._depth):
             below = flat.take(first + column.take(node)) < self.value.take(node)
             node = self._children.take(2 * node + below)
-        return np.asarray(self.value.take(node).sum(axis=0, dtype=np.float64))
+        return node
 
     @cached_property
     def _children(self) -> npt.NDArray[np.int32]:
@@ -186,6 +217,17 @@ def _varied(rows: Float32Array) -> npt.NDArray[np.int64]:
     varied = (rows != rows[:1]).any(axis=0)
     varied[0] |= not varied.any()
     return np.flatnonzero(varied)
+
+
+def _derivatives(lacking: FloatArray, parameters: Mapping[str, object]) -> tuple[FloatArray, FloatArray]:
+    """How steeply the loss falls where a prediction that lacks so much rises, and its curvature, shape unchanged."""
+    if parameters["objective"] == SQUARED:
+        return lacking, np.ones_like(lacking)
+    if parameters["objective"] != PSEUDO_HUBER:
+        raise ValueError(f"leaves cannot be estimated for {parameters['objective']}")
+    growth = 1.0 + (lacking / float(str(parameters["huber_slope"]))) ** 2
+    root = np.sqrt(growth)
+    return lacking / root, 1.0 / (growth * root)
 
 
 def _narrow(numbers: npt.NDArray[Any]) -> npt.NDArray[Any]:
