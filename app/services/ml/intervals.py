@@ -15,6 +15,7 @@ from app.errors import InvalidSeries
 from app.services.ml.series import SEASON, DailySeries, FloatArray
 
 PSEUDO_OBSERVATIONS = 20.0  # a weekday's size is shrunk toward the overall size as if so many days had that size
+LARGEST_LEVEL_RATIO = 2.0  # of the forecast to a fold, and its inverse; errors say little about levels beyond
 MAX_GROWTH = 2.0  # of the width, for steps far beyond what the folds have tested
 
 
@@ -73,6 +74,21 @@ class ResidualPool:
         below = (max(_upper_quantile(-self._scaled[::-1], tail), 0.0) + shared) / 3.0
         width = self.shrinkage * self._sizes[weekdays] * _growth(forecast.size, self.tested_horizon)
         return forecast - below * width, forecast + above * width
+
+
+def at_level_of(ahead: float, past: FloatArray) -> FloatArray:
+    """By how much errors made at the levels ``past`` are larger at the level ``ahead``, shape (n_folds,), in 0.7..1.4.
+
+    The root of the ratio of the levels: between errors that stay the same in money and errors that stay the same in
+    percent. So a summer resort has wider bands in July than in spring, a shop that grows wider ones than last month.
+
+    Parameters
+    ----------
+    ahead : mean size of the forecast on open days, >= 0
+    past : shape (n_folds,), the same of the out-of-fold forecasts, >= 0
+    """
+    ratio = np.divide(ahead, past, out=np.ones_like(past), where=(past > 0) & (ahead > 0))
+    return np.asarray(np.sqrt(np.clip(ratio, 1 / LARGEST_LEVEL_RATIO, LARGEST_LEVEL_RATIO)))
 
 
 def naive_pool(series: DailySeries) -> ResidualPool:

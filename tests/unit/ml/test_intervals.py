@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from app.errors import InvalidSeries
-from app.services.ml.intervals import ResidualPool, naive_pool, typical_quantile
+from app.services.ml.intervals import ResidualPool, at_level_of, naive_pool, typical_quantile
 from tests.factories import series_of, weekly_series
 
 
@@ -147,3 +147,15 @@ def test_a_pool_refuses_what_is_no_residual():
     for residuals in ([], [np.nan], [np.inf]):
         with pytest.raises(InvalidSeries):
             pool_of(residuals)
+
+
+def test_errors_grow_with_the_root_of_the_level():
+    # Levels 400 against 100, 400 and 1,600: a half and double are as far as it goes, roots of 2 and 1/2.
+    np.testing.assert_allclose(
+        at_level_of(400.0, np.array([100.0, 200.0, 400.0, 500.0, 1600.0])) ** 2, [2, 2, 1, 0.8, 0.5]
+    )
+
+
+@pytest.mark.parametrize(("ahead", "past"), [(0.0, 5.0), (5.0, 0.0), (0.0, 0.0)])
+def test_where_nothing_is_sold_the_level_says_nothing_of_errors(ahead, past):
+    assert at_level_of(ahead, np.array([past])).tolist() == [1.0]
