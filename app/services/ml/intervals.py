@@ -15,6 +15,7 @@ from app.errors import InvalidSeries
 from app.services.ml.series import SEASON, DailySeries, FloatArray
 
 PSEUDO_OBSERVATIONS = 20.0  # a weekday's size is shrunk toward the overall size as if so many days had that size
+USUAL_SHARE = 0.9  # of the residuals that decide how large a weekday's are
 LARGEST_LEVEL_RATIO = 2.0  # of the forecast to a fold, and its inverse; errors say little about levels beyond
 MAX_GROWTH = 2.0  # of the width, for steps far beyond what the folds have tested
 
@@ -44,7 +45,7 @@ class ResidualPool:
         """
         if residuals.size == 0 or residuals.shape != weekdays.shape or not np.isfinite(residuals).all():
             raise InvalidSeries("Intervals need at least one finite residual, each with its weekday.")
-        sizes = _weekday_sizes(np.abs(residuals), weekdays)
+        sizes = _weekday_sizes(_without_the_largest(np.abs(residuals)), weekdays)
         scaled = np.divide(residuals, sizes[weekdays], out=np.zeros_like(residuals), where=sizes[weekdays] > 0)
         return cls(residuals, weekdays, tested_horizon, shrinkage, np.sort(scaled), sizes)
 
@@ -114,6 +115,12 @@ def typical_quantile(level: float) -> float:
     normal = NormalDist().inv_cdf((1.0 + level) / 2.0) * math.sqrt(math.pi / 2.0)
     laplace = -math.log1p(-level)
     return (normal + laplace) / 2.0
+
+
+def _without_the_largest(magnitudes: FloatArray) -> FloatArray:
+    """The largest tenth cut to the rest, shape unchanged: a holiday is no reason to trust its weekday less for ever."""
+    largest = float(np.quantile(magnitudes, USUAL_SHARE))
+    return np.minimum(magnitudes, largest) if largest > 0 else magnitudes
 
 
 def _weekday_sizes(magnitudes: FloatArray, weekdays: npt.NDArray[np.int64]) -> FloatArray:

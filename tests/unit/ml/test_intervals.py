@@ -66,6 +66,22 @@ def test_weekdays_have_their_own_width_shrunk_toward_the_overall_one():
     assert width[2] / width[1] == pytest.approx(2.0 / 2.5)
 
 
+def test_a_holiday_does_not_widen_the_band_of_its_weekday_for_ever():
+    weekdays = np.arange(84) % 7
+    residuals = np.where(np.arange(84) % 2, 1.0, -1.0)
+    spoiled = np.where(np.isin(np.arange(84), [35, 70]), 50.0, residuals)  # two Mondays
+
+    lower, upper = pool_of(spoiled, weekdays).bounds(np.zeros(7), np.arange(7), 0.8)
+
+    np.testing.assert_allclose(upper - lower, (upper - lower)[0])
+
+
+def test_rare_errors_still_make_bands():
+    pool = pool_of([0.0] * 19 + [10.0])
+
+    assert pool.bounds(np.zeros(1), np.array([0]), 0.95)[1][0] > 0
+
+
 @pytest.mark.parametrize("level", [0.5, 0.8, 0.95])
 def test_coverage_on_new_days_is_the_level(level):
     rng = np.random.default_rng(7)
