@@ -1,6 +1,7 @@
 """`backtest`: how good are the forecasts on past days of a file?"""
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,7 +30,19 @@ MEASURES = {
     "coverage_80_total_28": "28-day totals inside their 80 % band",
     "coverage_95_total_28": "28-day totals inside their 95 % band",
     "share_worse_than_snaive": "windows clearly worse than seasonal naive",
+    "share_of_series_worse_than_snaive": "series clearly worse than seasonal naive, all windows together",
     "cpu_seconds_per_window": "CPU seconds per series and window",
+}
+
+WEEKLY = {
+    "mase": "MASE",
+    "sql": "sQL",
+    "coverage_80": "in 80 % band",
+    "coverage_95": "in 95 % band",
+    "compared": "compared anew",
+    "cpu_seconds_per_window": "CPU s",
+    "on_demand_cpu_seconds": "CPU s on demand",
+    "artifact_bytes": "bytes of the model",
 }
 
 
@@ -51,6 +64,7 @@ def add_to(app: typer.Typer) -> None:
         epilog=examples(
             "tenantcast backtest sales_per_day.csv --horizon 28 --windows 3",
             "tenantcast backtest sales_per_day.csv.gz --countries countries.csv --jobs 2 --json out.json",
+            "tenantcast backtest sales_per_day.csv --weeks 4",
             "tenantcast backtest sales_per_day.csv --json - | jq .pooled",
         ),
     )(backtest)
@@ -62,6 +76,9 @@ def backtest(
     *,
     horizon: Annotated[int, typer.Option(min=1, max=365, help="Days ahead.")] = 28,
     windows: Annotated[int, typer.Option(min=1, max=52, help="Past origins per series, one horizon apart.")] = 3,
+    weeks: Annotated[
+        int, typer.Option(min=1, max=52, help="Weekly runs per window: the first compares all candidates.")
+    ] = 1,
     countries: Annotated[
         Path | None, typer.Option(help="CSV with unique_id,country (ISO 3166) for public holidays.")
     ] = None,
@@ -76,6 +93,9 @@ def backtest(
 ) -> None:
     """Judge the forecasts on past days: refit at each origin through exactly the code that the worker runs.
 
+    With --weeks each series is forecast for some weeks from each origin as by the worker: the stored model is gone on
+    with, and all candidates are compared anew when it is due. Four weeks say what operation costs and reaches.
+
     Ends with 1 when a window failed; the others are judged all the same.
     """
     from app.services.ml.evaluate import evaluate
@@ -87,7 +107,14 @@ def backtest(
     places = None if countries is None else read_countries(countries)
     with progress_bar("Backtesting") as advance:
         result = evaluate(
-            file, horizon, windows, settings, places, jobs=jobs, progress=lambda done, total: advance(done, total, "")
+            file,
+            horizon,
+            windows,
+            settings,
+            places,
+            weeks=weeks,
+            jobs=jobs,
+            progress=lambda done, total: advance(done, total, ""),
         )
     if json_out and json_out != STDOUT:
         Path(json_out).write_text(to_json(result) + "\n", encoding="utf-8")
@@ -131,16 +158,28 @@ def print_backtest(console: Console, result: dict[str, Any]) -> None:
     title = f"{pooled['windows']} windows of {pooled['series']} series, {pooled['failed']} failed"
     rows = [(words, _figure(name, pooled[name])) for name, words in MEASURES.items()]
     console.print(table(title, ("measure", "value"), rows, right=("value",)))
+    if "weeks" in result:
+        print_weeks(console, result["weeks"])
+    if reason := result.get("global_model", {}).get("no_network"):
+        console.print(plain(f"global_lstm was left out. {reason}"), soft_wrap=True)
     judged = [one for one in result["series"] if one["mase"] is not None]
     worst = sorted(judged, key=lambda one: -one["mase"])[:WORST_SHOWN]
     cells = [(one["unique_id"], f"{one['mase']:.3f}", f"{one['wape']:.1%}", _chosen(one["chosen"])) for one in worst]
     console.print(table("Worst forecast", ("series", "MASE", "WAPE", "chosen"), cells, right=("MASE", "WAPE")))
 
 
+def print_weeks(console: Console, weeks: Sequence[dict[str, Any]]) -> None:
+    """Week by week what the forecasts reached and cost."""
+    rows = [[str(week["week"]), *(_figure(name, week[name]) for name in WEEKLY)] for week in weeks]
+    console.print(table("Week by week", ("week", *WEEKLY.values()), rows, right=tuple(WEEKLY.values())))
+
+
 def _figure(name: str, value: float | None) -> str:
     if value is None:
         return "-"
-    is_share = name.startswith(("coverage", "share", "wape"))
+    if name == "artifact_bytes":
+        return f"{value:.0f}"
+    is_share = name.startswith(("coverage", "share", "wape", "compared"))
     return f"{value:.1%}" if is_share else f"{value:.3f}"
 
 

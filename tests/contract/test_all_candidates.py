@@ -298,6 +298,29 @@ def test_observing_moves_the_origin_and_keeps_parameters_and_parent(candidate):
     assert not np.array_equal(newer.predict(HORIZON), before)
 
 
+def test_refitting_learns_all_days_and_leaves_no_trace_of_the_weeks_between(candidate):
+    y, calendar = shop(400), busy_calendar(400)
+    state = fitted(candidate, y[:372], calendar).get_state()
+    between = candidate.from_settings(SETTINGS).refit(state, series(y[:386]), calendar).get_state()
+
+    at_once, by_weeks = (
+        candidate.from_settings(SETTINGS).refit(start, series(y), calendar) for start in (state, between)
+    )
+
+    assert at_once.trained_through == START + timedelta(days=399)
+    np.testing.assert_equal(by_weeks.get_state(), at_once.get_state())
+    assert by_weeks.predict(HORIZON).tobytes() == at_once.predict(HORIZON).tobytes()
+    assert_sound(at_once.predict(HORIZON))
+
+
+def test_refitting_from_a_state_of_another_shape_is_refused_or_fits_anew(candidate):
+    try:
+        model = candidate.from_settings(SETTINGS).refit({"name": candidate.name}, series(shop(300)), Calendar())
+    except (KeyError, TypeError, ValueError):
+        return
+    assert model.predict(HORIZON).tobytes() == fitted(candidate, shop(300)).predict(HORIZON).tobytes()
+
+
 def test_observing_a_later_start_is_allowed(candidate):
     y = shop(428)
     model = fitted(candidate, y[:400])
@@ -324,7 +347,7 @@ def changed_after(y: FloatArray, cut: int) -> FloatArray:
     return later
 
 
-@pytest.mark.parametrize("act", ["fit", "observe"])
+@pytest.mark.parametrize("act", ["fit", "refit", "observe"])
 def test_changing_days_after_the_cut_off_changes_nothing(candidate, act):
     y, calendar, cut = shop(300), busy_calendar(300), 250
     forecasts = []
@@ -333,6 +356,8 @@ def test_changing_days_after_the_cut_off_changes_nothing(candidate, act):
         known = series(values).head(cut)
         if act == "fit":
             model = candidate.from_settings(SETTINGS).fit(known, calendar)
+        elif act == "refit":
+            model = candidate.from_settings(SETTINGS).refit(fitted(candidate, y[:200]).get_state(), known, calendar)
         else:
             model = fitted(candidate, y[:200], calendar).observe(known, calendar)
         forecasts.append(model.predict(HORIZON))

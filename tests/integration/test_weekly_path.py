@@ -1,7 +1,8 @@
 """The weekly run on a real database: it carries the model forward for four weeks, and fits when it has to."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
+from itertools import count
 from typing import Any
 from uuid import UUID
 
@@ -10,7 +11,6 @@ import pytest
 
 from app.config.settings import Settings
 from app.db.gateway import Gateway
-from app.db.postgres import PostgresGateway
 from app.db.store import TenantStore
 from app.services import ml
 from app.services.ml.artifact import load_keys
@@ -19,27 +19,26 @@ from app.services.ml.hashing import output_hash, restore_snapshot
 from app.services.ml.ml_engine import BusinessMLEngine
 from app.services.ml.model_version_manager import ModelVersionManager
 from app.services.ml.predict import generate_predictions
+from app.services.ml.reanchoring import comparison_phase
 from app.services.retrain import retrain
 from tests.integration.shops import CHEAP, add_shop, sale, shop_id, yesterday
 
 SETTINGS = CHEAP.model_copy(update={"horizon_days": 28, "cv_folds": 3})
 
 
-@pytest.fixture
-def gateway(database_url: str) -> Iterator[Gateway]:
-    opened = PostgresGateway(database_url)
-    yield opened
-    opened.close()
+def _shop_whose_turn_was(days_ago: int) -> str:
+    """A name by which a shop's comparisons of all candidates come so many days ago, and four weeks before and after."""
+    phase = -(yesterday() - timedelta(days=days_ago)).toordinal() % SETTINGS.rescore_days
+    names = (f"bakery {n}" for n in count())
+    return next(name for name in names if comparison_phase(shop_id(name), SETTINGS.rescore_days) == phase)
 
 
-@pytest.fixture
-def environment(database_url: str, tmp_path) -> Settings:
-    return Settings(database_url=database_url, tenantcast_home=tmp_path / "home", ml_lease_seconds=2)
+SHOP = _shop_whose_turn_was(21)
 
 
 @pytest.fixture
 def bakery(gateway: Gateway) -> TenantStore:
-    return add_shop(gateway, "bakery", days=400)
+    return add_shop(gateway, SHOP, days=400)
 
 
 @pytest.fixture
@@ -49,7 +48,7 @@ def train(gateway: Gateway, environment: Settings, bakery: TenantStore) -> Calla
     def call(days_ago: int = 0, **options: Any) -> Any:
         given: dict[str, Any] = {"gateway": gateway, "settings": SETTINGS, "environment": environment} | options
         as_of = yesterday() - timedelta(days=days_ago) if days_ago else None
-        return ml.train_and_predict_sales(shop_id("bakery"), as_of=as_of, **given)
+        return ml.train_and_predict_sales(shop_id(SHOP), as_of=as_of, **given)
 
     return call
 
@@ -64,15 +63,22 @@ def _compared(report: Any) -> bool:
 
 
 def test_a_comparison_lives_four_weeks_and_every_week_has_its_own_model(bakery, train):
-    reports = [train(days_ago) for days_ago in (28, 21, 14, 7, 0)]
+    reports = [train(days_ago) for days_ago in (49, 42, 35, 28, 21)]
 
     assert [report["status"] for report in reports] == ["published"] * 5
     assert [_compared(report) for report in reports] == [True, False, False, False, True]
-    assert reports[4]["refit_reason"] == "The candidates were compared 28 days ago."
+    assert reports[4]["refit_reason"] == "The candidates were compared 28 days ago: it is this tenant's turn."
     assert len({report["output_hash"] for report in reports}) == 5
     assert len(set(_version(bakery))) == 5
     days = [row["prediction_date"] for row in bakery.read_forecast()["predictions"]]
-    assert max(days) == (yesterday() + timedelta(days=28)).isoformat()
+    assert max(days) == (yesterday() + timedelta(days=7)).isoformat()
+
+
+def test_the_second_comparison_comes_in_the_tenants_own_week(train):
+    reports = [train(days_ago) for days_ago in (35, 28, 21, 14)]
+
+    assert [_compared(report) for report in reports] == [True, False, True, False]
+    assert reports[2]["refit_reason"] == "The candidates were compared 14 days ago: it is this tenant's turn."
 
 
 def test_a_week_does_not_depend_on_the_weeks_between(bakery, train):
@@ -170,9 +176,7 @@ def test_on_demand_after_a_weekly_run_gives_its_forecast_again(gateway, environm
     train(7)
     weekly = train()
 
-    found = generate_predictions(
-        shop_id("bakery"), gateway=gateway, settings=SETTINGS, environment=environment, force=True
-    )
+    found = generate_predictions(shop_id(SHOP), gateway=gateway, settings=SETTINGS, environment=environment, force=True)
 
     assert found["reanchored"]
     assert found["report"]["output_hash"] == weekly["output_hash"]

@@ -20,9 +20,10 @@ from app.services.ml.history_mark import HistoryMark
 from app.services.ml.metrics import mae
 from app.services.ml.ml_engine import BusinessMLEngine
 from app.services.ml.past_forecasts import PastForecasts
-from app.services.ml.reanchoring import due
+from app.services.ml.reanchoring import comparison_phase, due
 from app.services.ml.selection import PRIORS, blend_weights
 from app.services.ml.series import DailySeries, FloatArray
+from app.tenancy import parse_tenant_id
 from tests.factories import MONDAY, series_of, weekly_series, with_day
 
 CHEAP = MLSettings(model_candidates=("snaive", "weekday_mean", "calendar_ridge", "ridge"))
@@ -39,6 +40,7 @@ def fitted(series: DailySeries = YEAR, settings: MLSettings = CHEAP) -> FittedMo
 
 
 MODEL = fitted()
+IN_TURN = -YEAR.end.toordinal() % 28  # the phase of a tenant whose turn was on the last day of `YEAR`
 
 
 def carried(model: FittedModel, series: DailySeries) -> Any:
@@ -234,7 +236,7 @@ AHEAD = Calendar(known_days=(KnownDay(MONDAY + timedelta(days=430), "promotion")
     ],
 )
 def test_a_history_that_is_another_one_asks_for_a_fit(series, calendar, reason):
-    found = due(MODEL, series, calendar, 28)
+    found = due(MODEL, series, calendar, 28, IN_TURN)
 
     assert (reason in found) if reason else found == ""
 
@@ -242,14 +244,60 @@ def test_a_history_that_is_another_one_asks_for_a_fit(series, calendar, reason):
 def test_a_young_shop_is_compared_anew_when_it_has_grown_by_a_tenth():
     young = fitted(LONGER.head(100))
 
-    found = [due(young, LONGER.head(100 + days), Calendar(), 28) for days in (10, 11)]
+    found = [due(young, LONGER.head(100 + days), Calendar(), 364, 0) for days in (10, 11)]
 
     assert found == ["", "The history has grown by a tenth since the candidates were compared."]
 
 
+class AlwaysAlike:
+    """A mark by which a shop never changes and never grows."""
+
+    def change(self, *_: object) -> str:
+        return ""
+
+
+ALIKE: Any = AlwaysAlike()
+
+
+def weeks_of_comparison(phase: int, weeks: int = 24, days: int = 28) -> list[int]:
+    """The weeks, from 0 on, in which a shop that starts on the last day of `YEAR` is compared; its sales stay alike."""
+    compared = [0]
+    for week in range(1, weeks):
+        model = replace(MODEL, scored_through=YEAR.end + timedelta(weeks=compared[-1]), history=ALIKE)
+        if due(model, weekly_series(420 + 7 * week), Calendar(), days, phase):
+            compared.append(week)
+    return compared
+
+
+@pytest.mark.parametrize("phase", [0, 1, 6, 7, 13, 14, 20, 21, 27])
+def test_the_second_comparison_comes_in_the_tenants_own_week_and_then_every_fourth(phase):
+    weeks = weeks_of_comparison(phase)
+
+    between = np.diff(weeks)
+
+    assert 1 <= between[0] <= 4
+    assert set(between[1:]) == {4}
+
+
+def test_tenants_that_start_on_one_day_are_spread_evenly_over_the_weeks():
+    turns = [weeks_of_comparison(comparison_phase(parse_tenant_id(f"shop {n}"), 28), 5)[1] for n in range(400)]
+
+    assert sorted(set(turns)) == [1, 2, 3, 4]
+    assert all(75 <= turns.count(week) <= 125 for week in range(1, 5))  # 100 each; four standard deviations are 35
+
+
+@pytest.mark.parametrize("days", [2, 7, 10, 28, 29, 364])
+def test_nobody_waits_longer_than_the_setting_says(days):
+    for name in ("bakery", "kiosk", "café"):
+        phase = comparison_phase(parse_tenant_id(name), days)
+        assert 0 <= phase < days
+        grown = replace(MODEL, history=ALIKE)
+        assert due(grown, weekly_series(420 + days), Calendar(), days, phase)
+
+
 @pytest.mark.parametrize("model", [replace(MODEL, past=None), replace(MODEL, history=None)])
 def test_a_comparison_that_left_something_out_is_made_anew(model):
-    assert "no past forecasts" in due(model, LONGER.head(427), Calendar(), 28)
+    assert "no past forecasts" in due(model, LONGER.head(427), Calendar(), 28, IN_TURN)
 
 
 def refreshed(model: FittedModel, series: DailySeries, settings: MLSettings = CHEAP, **options: Any) -> Any:
@@ -275,6 +323,25 @@ def test_a_week_depends_on_the_comparison_and_not_on_the_weeks_between():
     assert steps.trained_through == YEAR.end + timedelta(days=14)
     assert steps.scored_through == YEAR.end
     assert output_hash(refreshed(steps, LONGER.head(441))) == output_hash(refreshed(MODEL, LONGER.head(441)))
+
+
+SPLITS = ("roots", "left", "right", "feature", "missing_left", "base")
+
+
+def test_trees_keep_their_splits_and_a_week_of_them_depends_on_the_comparison_alone():
+    settings = MLSettings(model_candidates=("recursive", "levels"))
+    model = FittedModel.of(BusinessMLEngine(settings).forecast(YEAR, Calendar()), {})
+    steps = model
+    for newer in (7, 14):
+        steps = FittedModel.from_state(steps.refreshed(refreshed(steps, LONGER.head(420 + newer), settings)).to_state())
+
+    step_by_step, at_once = (refreshed(start, LONGER.head(441), settings) for start in (steps, model))
+
+    assert output_hash(step_by_step) == output_hash(at_once)
+    for name, state in at_once.members.items():
+        before = model.members[name]
+        np.testing.assert_equal([state[key] for key in SPLITS], [before[key] for key in SPLITS])
+        assert not np.array_equal(np.asarray(state["value"]), np.asarray(before["value"]))
 
 
 def test_on_the_days_of_a_refresh_its_model_gives_its_forecast_again():

@@ -6,11 +6,10 @@ engine that the worker runs, refitted at every origin. What the engine sees ends
 
 import csv
 import gzip
-import resource
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
 from multiprocessing import get_context
@@ -24,11 +23,14 @@ from app.config.ml_settings import MLSettings
 from app.errors import InvalidFile, TenantcastError
 from app.services.ml import metrics as m
 from app.services.ml.calendar import Calendar
+from app.services.ml.candidates.base import Forecaster
+from app.services.ml.cpu_time import cpu_seconds, warm_up
 from app.services.ml.global_backtest import GlobalModels, train_for_origins
 from app.services.ml.ml_engine import LEVELS, BusinessMLEngine
 from app.services.ml.results import EngineResult
 from app.services.ml.series import SEASON, DailySeries, FloatArray
 from app.services.ml.totals import SPANS
+from app.services.ml.weekly_path import WeeklyPath
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,6 +39,7 @@ COLUMNS = ("unique_id", "ds", "y")
 # What is judged of totals: key of the result, days, level.
 TOTALS = tuple((f"coverage_{round(100 * level)}_total_{days}", days, level) for days in SPANS for level in LEVELS)
 WORSE_THAN_SNAIVE = 1.02  # of its error: by more than 2 %
+ON_DEMAND_AFTER_DAYS = 3  # of a weekly forecast, somebody looks at the chart
 MAX_GAP_DAYS = 20 * 366  # a longer calendar is a typing error in a date
 Progress = Callable[[int, int], None]  # series done, series in all
 
@@ -64,16 +67,28 @@ class _Window:
     total_coverage: dict[str, float]  # by the keys of `TOTALS`: 1 inside, 0 outside, nan beyond the horizon
     absolute_error: float
     absolute_sales: float
+    naive_error: float  # absolute, of seasonal naive
     worse_than_snaive: float
     chosen: str
+    cpu_seconds: float
+
+
+@dataclass(eq=False)
+class _WeekCost:
+    """What one week of the weekly path left and cost beside its forecast."""
+
+    week: int  # from 1 on, the first one a comparison
+    compared: bool
+    artifact_bytes: int
+    on_demand_cpu_seconds: float
 
 
 @dataclass(eq=False)
 class _Outcome:
     unique_id: str
     windows: list[_Window] = field(default_factory=list)
+    weeks: list[_WeekCost] = field(default_factory=list)  # one for each window where weeks are judged, else none
     failures: list[str] = field(default_factory=list)
-    cpu_seconds: float = 0.0
 
 
 def evaluate(
@@ -83,10 +98,14 @@ def evaluate(
     settings: MLSettings,
     countries: Mapping[str, str] | None = None,
     *,
+    weeks: int = 1,
     jobs: int = 1,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Forecast the last ``windows`` spans of ``horizon`` days of every series and measure the errors.
+
+    With ``weeks`` above 1 each window is forecast that often, a week apart, as the worker does it (see `weekly_path`):
+    the first time all candidates are compared, then the stored model is gone on with.
 
     Parameters
     ----------
@@ -97,6 +116,7 @@ def evaluate(
     windows : origins per series, >= 1
     settings : as the worker's; ``horizon`` replaces its horizon
     countries : unique_id to the country whose public holidays the tenant has
+    weeks : weekly forecasts per window, >= 1
     jobs : processes
     progress : called with the number of series done and their number
 
@@ -107,8 +127,11 @@ def evaluate(
     dict : JSON-safe: "pooled", "series", "settings", "version". MASE (season 7), RMSSE, sMAPE (0..200) and sQL are
         means over series-windows, WAPE is pooled, coverage a share of days (of windows for the totals of 7 and 28
         days); an undefined value is None. CPU is user and system time of the process and its children per
-        series-window, imports not counted. "global_model", when there are any, says how many were trained and the CPU
-        seconds that took, which are counted nowhere else.
+        series-window, imports not counted. "weeks", with more than one, holds the same for each week, with the share of
+        comparisons, the mean size of the stored model (characters) and the mean CPU seconds of a forecast on demand
+        three days later; "pooled" is then over all weeks. "global_model", when there are any, says how many were
+        trained and the CPU seconds that took, which are counted nowhere else; with `ML_GLOBAL_LSTM`, also why they have
+        no network.
 
     Raises
     ------
@@ -116,17 +139,18 @@ def evaluate(
     """
     settings = settings.model_copy(update={"horizon_days": horizon})
     jobs_list = list(_jobs(_read(path_or_frame), countries or {}))
-    _warm_up()
-    before = _cpu_seconds()
-    models = _global_models(jobs_list, horizon, windows, settings) if settings.global_model else None
-    training = _cpu_seconds() - before
+    warm_up()
+    before = cpu_seconds()
+    models = _global_models(jobs_list, horizon, windows, weeks, settings) if settings.global_model else None
+    training = cpu_seconds() - before
     outcomes = []
-    for outcome in _judged(jobs_list, partial(_judge, horizon, windows, settings), models, jobs):
+    for outcome in _judged(jobs_list, partial(_judge, horizon, windows, weeks, settings), models, jobs):
         outcomes.append(outcome)
         if progress is not None:
             progress(len(outcomes), len(jobs_list))
     return {
         "pooled": _summary(outcomes),
+        **({"weeks": _by_week(outcomes, weeks)} if weeks > 1 else {}),
         "series": [
             {
                 "unique_id": outcome.unique_id,
@@ -138,8 +162,13 @@ def evaluate(
         ],
         "settings": settings.model_dump(mode="json"),
         "version": __version__,
-        **({"global_model": {"models": len(models.models), "cpu_seconds": training}} if models else {}),
+        **({"global_model": _described(models, training)} if models else {}),
     }
+
+
+def _described(models: GlobalModels, cpu_seconds: float) -> dict[str, Any]:
+    reason = {"no_network": models.no_network} if models.no_network else {}
+    return {"models": len(models.models), "cpu_seconds": cpu_seconds, **reason}
 
 
 def read_series(path_or_frame: "str | Path | pd.DataFrame") -> dict[str, DailySeries]:
@@ -212,10 +241,12 @@ def _gapless(rows: "pd.DataFrame") -> DailySeries:
     return DailySeries(start.date(), y)
 
 
-def _global_models(todo: list[_Job], horizon: int, windows: int, settings: MLSettings) -> GlobalModels:
-    """What the series of the file teach together, for the origin of every window."""
+def _global_models(todo: list[_Job], horizon: int, windows: int, weeks: int, settings: MLSettings) -> GlobalModels:
+    """What the series of the file teach together, for the origin of every forecast."""
     known = [(job.series, Calendar(country=job.country)) for job in todo if job.series is not None]
-    ahead = [timedelta(days=window * horizon) for window in range(1, windows + 1)]
+    ahead = [
+        timedelta(days=window * horizon + week * SEASON) for window in range(1, windows + 1) for week in range(weeks)
+    ]
     origins = (series.end - days for series, _ in known for days in ahead)
     return train_for_origins(known, origins, settings)
 
@@ -236,41 +267,59 @@ _shared: list[GlobalModels] = []  # of this process: they are too large to trave
 
 
 def _prepare(models: GlobalModels | None) -> None:
-    _warm_up()
+    warm_up()
     _shared[:] = [models] if models else []
 
 
-def _warm_up() -> None:
-    """Import what the candidates import, so that no series pays for it."""
-    import importlib
-    from contextlib import suppress
-
-    for module in ("statsmodels.tsa.statespace.sarimax", "statsmodels.tsa.seasonal", "prophet", "xgboost", "holidays"):
-        with suppress(ImportError):
-            importlib.import_module(module)
-
-
-def _judge(horizon: int, windows: int, settings: MLSettings, job: _Job) -> _Outcome:
+def _judge(horizon: int, windows: int, weeks: int, settings: MLSettings, job: _Job) -> _Outcome:
     outcome = _Outcome(job.unique_id)
+    forecast_from = partial(_weekly if weeks > 1 else _once, outcome, horizon, settings)
     for window in range(windows, 0, -1):
-        known = len(job.series) - window * horizon if job.series is not None else 0
-        if job.series is None or known <= SEASON:
-            outcome.failures.append(job.problem or f"only {max(known, 0)} day(s) before a window")
+        first = (len(job.series) if job.series is not None else 0) - window * horizon - (weeks - 1) * SEASON
+        if job.series is None or first <= SEASON:
+            outcome.failures.append(job.problem or f"only {max(first, 0)} day(s) before a window")
             continue
-        history = job.series.head(known)
-        engine = BusinessMLEngine(settings, others=[models.candidate(history.end) for models in _shared])
-        before = _cpu_seconds()
         try:
-            result = engine.forecast(history, Calendar(country=job.country))
+            forecast_from(job.series, Calendar(country=job.country), range(first, first + weeks * SEASON, SEASON))
         except TenantcastError as error:
             outcome.failures.append(error.message)
-            continue
-        outcome.cpu_seconds += _cpu_seconds() - before
-        outcome.windows.append(_measured(job.series.y, known, horizon, result))
     return outcome
 
 
-def _measured(y: FloatArray, known: int, horizon: int, result: EngineResult) -> _Window:
+def _once(
+    outcome: _Outcome, horizon: int, settings: MLSettings, series: DailySeries, calendar: Calendar, origins: range
+) -> None:
+    """One forecast from the first origin (a number of days known), from nothing."""
+    history = series.head(origins[0])
+    engine = BusinessMLEngine(settings, others=_others(history, settings))
+    before = cpu_seconds()
+    result = engine.forecast(history, calendar)
+    spent = cpu_seconds() - before
+    outcome.windows.append(_measured(series.y, origins[0], horizon, result, spent))
+
+
+def _weekly(
+    outcome: _Outcome, horizon: int, settings: MLSettings, series: DailySeries, calendar: Calendar, origins: range
+) -> None:
+    """A forecast from every origin, each going on with the model that the one before has left."""
+    path = WeeklyPath(settings, calendar)
+    for week, known in enumerate(origins, start=1):
+        history, later = series.head(known), series.head(known + ON_DEMAND_AFTER_DAYS)
+        others = _others(history, settings)
+        before = cpu_seconds()
+        made = path.forecast(history, others)
+        between = cpu_seconds()
+        path.on_demand(later, others)
+        after = cpu_seconds()
+        outcome.windows.append(_measured(series.y, known, horizon, made.result, between - before))
+        outcome.weeks.append(_WeekCost(week, made.compared, made.artifact_bytes, after - between))
+
+
+def _others(history: DailySeries, settings: MLSettings) -> list[type[Forecaster]]:
+    return [candidate for models in _shared for candidate in models.candidates(history.end, settings)]
+
+
+def _measured(y: FloatArray, known: int, horizon: int, result: EngineResult, cpu_seconds: float) -> _Window:
     history, actual, yhat = y[:known], y[known : known + horizon], result.forecast.yhat
     (low80, high80), (low95, high95) = result.forecast.bands[0.8], result.forecast.bands[0.95]
     quantiles = {0.025: low95, 0.1: low80, 0.5: yhat, 0.9: high80, 0.975: high95}
@@ -285,8 +334,10 @@ def _measured(y: FloatArray, known: int, horizon: int, result: EngineResult) -> 
         total_coverage=_total_coverage(actual, result),
         absolute_error=float(np.abs(actual - yhat).sum()),
         absolute_sales=float(np.abs(actual).sum()),
+        naive_error=float(np.abs(actual - naive).sum()),
         worse_than_snaive=float(m.mae(actual, yhat) > WORSE_THAN_SNAIVE * m.mae(actual, naive)),
         chosen=result.chosen,
+        cpu_seconds=cpu_seconds,
     )
 
 
@@ -305,7 +356,7 @@ def _summary(outcomes: Iterable[_Outcome]) -> dict[str, Any]:
     outcomes = list(outcomes)
     done = [window for outcome in outcomes for window in outcome.windows]
     sold = sum(window.absolute_sales for window in done)
-    cpu = sum(outcome.cpu_seconds for outcome in outcomes)
+    cpu = sum(window.cpu_seconds for window in done)
     return {
         "series": len(outcomes),
         "windows": len(done),
@@ -319,8 +370,39 @@ def _summary(outcomes: Iterable[_Outcome]) -> dict[str, Any]:
         "coverage_95": _mean([window.coverage_95 for window in done]),
         **{key: _mean([window.total_coverage[key] for window in done]) for key, _, _ in TOTALS},
         "share_worse_than_snaive": _mean([window.worse_than_snaive for window in done]),
+        "share_of_series_worse_than_snaive": _mean([_is_worse(outcome) for outcome in outcomes]),
         "cpu_seconds_per_window": cpu / len(done) if done else None,
     }
+
+
+def _by_week(outcomes: Iterable[_Outcome], weeks: int) -> list[dict[str, Any]]:
+    """The measures of `_summary` and the costs of each week, first to last."""
+    judged = [
+        (cost, replace(outcome, windows=[window], failures=[]))
+        for outcome in outcomes
+        for window, cost in zip(outcome.windows, outcome.weeks, strict=True)
+    ]
+    rows = []
+    for week in range(1, weeks + 1):
+        costs = [cost for cost, _ in judged if cost.week == week]
+        rows.append(
+            {
+                "week": week,
+                **_summary(outcome for cost, outcome in judged if cost.week == week),
+                "compared": _mean([float(cost.compared) for cost in costs]),
+                "artifact_bytes": _mean([float(cost.artifact_bytes) for cost in costs]),
+                "on_demand_cpu_seconds": _mean([cost.on_demand_cpu_seconds for cost in costs]),
+            }
+        )
+    return rows
+
+
+def _is_worse(outcome: _Outcome) -> float:
+    """1 where seasonal naive beats the forecasts of a series over its windows together, else 0; nan without any."""
+    if not outcome.windows:
+        return float("nan")
+    error = sum(window.absolute_error for window in outcome.windows)
+    return float(error > WORSE_THAN_SNAIVE * sum(window.naive_error for window in outcome.windows))
 
 
 def _mean(values: list[float]) -> float | None:
@@ -332,9 +414,3 @@ def _mean(values: list[float]) -> float | None:
 def _chosen(outcome: _Outcome) -> str | None:
     """What forecast the newest window."""
     return outcome.windows[-1].chosen if outcome.windows else None
-
-
-def _cpu_seconds() -> float:
-    """User and system time of this process and its ended children (Prophet's optimiser is one)."""
-    usages = (resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN))
-    return sum(usage.ru_utime + usage.ru_stime for usage in usages)

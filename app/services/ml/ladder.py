@@ -30,15 +30,22 @@ class Member:
     state: State
 
 
-def fit_member(candidate: type[Forecaster], series: DailySeries, calendar: Calendar, settings: MLSettings) -> Member:
-    """Fit a candidate on the whole history and check everything that it gives.
+def fit_member(
+    candidate: type[Forecaster],
+    series: DailySeries,
+    calendar: Calendar,
+    settings: MLSettings,
+    state: State | None = None,
+) -> Member:
+    """Fit a candidate on the whole history, from an earlier ``state`` if there is one, and check all that it gives.
 
     Raises
     ------
     CandidateFailed, CandidateUnavailable : with the reason, whatever the candidate did
     """
     with guarded(candidate.name):
-        model = candidate.from_settings(settings).fit(series, calendar)
+        model = candidate.from_settings(settings)
+        model = model.fit(series, calendar) if state is None else model.refit(state, series, calendar)
         return _member(model, series, settings)
 
 

@@ -42,6 +42,11 @@ def in_log_space(candidate: type[Forecaster]) -> type[Forecaster]:
             self.trained_through = self._inner.trained_through
             return self
 
+        def refit(self, state: State, series: DailySeries, calendar: Calendar) -> Self:
+            self._inner = self._inner.refit(state, _logged(series), calendar)
+            self.trained_through = self._inner.trained_through
+            return self
+
         def observe(self, series: DailySeries, calendar: Calendar) -> Self:
             return type(self)(self._inner.observe(_logged(series), calendar))
 

@@ -190,8 +190,8 @@ class BusinessMLEngine:
     def refresh(self, model: FittedModel, series: DailySeries, calendar: Calendar) -> EngineResult:
         """The weekly forecast between two comparisons: as `reanchor`, but members are estimated on all days.
 
-        Nothing is compared anew, and expensive members keep their parameters. It depends on the comparison alone, not
-        on the weeks between. Parameters and errors are those of `reanchor`.
+        Nothing is compared anew, boosted trees keep their splits, and expensive members all parameters. It depends on
+        the comparison alone, not on the weeks between. Parameters and errors are those of `reanchor`.
         """
         return self._continued(self._prepare(series, calendar), model, anew=True)
 
@@ -250,7 +250,7 @@ class BusinessMLEngine:
             raise CandidateFailed(objection)
         with self._lookout.computing(name):
             if anew and not candidate.expensive:
-                return fit_member(candidate, task.series, task.calendar, self._settings)
+                return fit_member(candidate, task.series, task.calendar, self._settings, state)
             return observe_member(candidate, state, task.series, task.calendar, self._settings)
 
     def _result(

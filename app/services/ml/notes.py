@@ -34,6 +34,7 @@ WORDS: dict[str, dict[str, tuple[str, ...]]] = {
         ),
         "candidate_failed": ("{method} failed and took no part.",),
         "no_global_model": ("There is no global model yet; the forecast was made without it.",),
+        "no_network": ("The global model has no neural part yet; the forecast was made without it.",),
         "global_model_refused": ("The global model could not be verified; the forecast was made without it.",),
         "global_model_newer": (
             "The global model has seen other tenants' sales through {day}, after the last sale here; it was left out.",
@@ -93,6 +94,7 @@ WORDS: dict[str, dict[str, tuple[str, ...]]] = {
         ),
         "candidate_failed": ("El método «{method}» falló y no participó.",),
         "no_global_model": ("Aún no hay modelo global; la previsión se ha hecho sin él.",),
+        "no_network": ("El modelo global aún no tiene parte neuronal; la previsión se ha hecho sin ella.",),
         "global_model_refused": ("El modelo global no se pudo verificar; la previsión se ha hecho sin él.",),
         "global_model_newer": (
             "El modelo global conoce ventas de otros hasta el {day}, posteriores a las de aquí; se ha dejado fuera.",

@@ -1,5 +1,6 @@
 """The trees as arrays: what XGBoost itself would predict, exact after storing, and refused when they are damaged."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,12 @@ LOSSGUIDE = {"grow_policy": "lossguide", "max_depth": 0, "max_leaves": 15, "obje
 
 def grown(n_trees: int = 30, rows: FloatArray = ROWS, target: FloatArray = TARGET, **parameters: Any) -> Trees:
     return Trees.fit(rows, target, parameters or {"max_depth": 4}, n_trees, "any")
+
+
+def from_booster(booster: xgboost.Booster) -> Trees:
+    model = json.loads(bytes(booster.save_raw("json")))["learner"]
+    base = float(model["learner_model_param"]["base_score"].strip("[]"))
+    return Trees._of(model["gradient_booster"]["model"]["trees"], base, ROWS.shape[1])
 
 
 @pytest.mark.parametrize("parameters", [{"max_depth": 1}, {"max_depth": 4}, LOSSGUIDE, {"max_depth": 0}])
@@ -93,6 +100,52 @@ def test_a_state_that_holds_no_trees_is_refused(change):
 
     with pytest.raises((KeyError, TypeError, ValueError)):
         Trees.restore(state)
+
+
+@pytest.mark.parametrize(
+    "parameters", [{"max_depth": 4}, {"max_depth": 0, "max_leaves": 9, "grow_policy": "lossguide"}]
+)
+def test_refreshed_leaves_are_those_that_xgboost_itself_refreshes(parameters):
+    whole = SHARED | {"subsample": 1.0, "eta": 0.3} | parameters
+    old, new = slice(0, 300), slice(200, 600)
+    booster = xgboost.train(whole, xgboost.DMatrix(ROWS[old], label=TARGET[old], nthread=1), 25)
+    ours = from_booster(booster).refreshed(ROWS[new], TARGET[new], {"eta": 0.3, "objective": "reg:squarederror"})
+    newer = xgboost.DMatrix(ROWS[new], label=TARGET[new], nthread=1)
+    anew = whole | {"process_type": "update", "updater": "refresh", "refresh_leaf": 1}
+
+    theirs = xgboost.train(anew, newer, 25, xgb_model=booster).predict(xgboost.DMatrix(ROWS))
+
+    np.testing.assert_allclose(ours.predict(ROWS), theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_on_the_rows_that_all_trees_were_grown_on_medians_stay_what_they_are():
+    data = xgboost.DMatrix(ROWS, label=TARGET, nthread=1)
+    grown_on_all = from_booster(xgboost.train(SHARED | LOSSGUIDE | {"subsample": 1.0, "eta": 0.12}, data, 20))
+
+    again = grown_on_all.refreshed(ROWS, TARGET, LOSSGUIDE | {"eta": 0.12})
+
+    np.testing.assert_allclose(again.value, grown_on_all.value, atol=2e-3)  # theirs lies between two rows otherwise
+
+
+@pytest.mark.parametrize(
+    "parameters", [{"max_depth": 4, "eta": 0.1, "objective": "reg:squarederror"}, {**LOSSGUIDE, "eta": 0.1}]
+)
+def test_refreshing_twice_gives_what_the_second_time_alone_gives(parameters):
+    trees = grown(**parameters)
+
+    twice = trees.refreshed(ROWS[:200], TARGET[:200], parameters).refreshed(ROWS[100:], TARGET[100:], parameters)
+
+    np.testing.assert_equal(twice.state(), trees.refreshed(ROWS[100:], TARGET[100:], parameters).state())
+
+
+def test_a_leaf_that_no_row_comes_to_adds_nothing():
+    parameters = {"max_depth": 1, "eta": 1.0, "objective": "reg:squarederror"}
+    trees = grown(1, np.arange(20.0)[:, None], np.repeat([0.0, 8.0], 10), **parameters)
+
+    left_only = trees.refreshed(np.zeros((4, 1)), np.full(4, 6.0), parameters)
+
+    base = trees.base
+    np.testing.assert_allclose(left_only.predict(np.array([[0.0], [19.0]])), [base + 4 * (6 - base) / (4 + 2), base])
 
 
 def test_rows_of_other_features_than_those_learned_from_are_refused():

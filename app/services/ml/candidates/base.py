@@ -17,7 +17,7 @@ State = dict[str, object]
 class Forecaster(Protocol):
     """A method. `fit` learns parameters; `observe` re-anchors them on newer days without re-estimation.
 
-    A fitted candidate is never changed: `fit` fills in and returns `self`, `observe` returns a new one.
+    A fitted candidate is never changed: `fit` and `refit` fill in and return `self`, `observe` returns a new one.
     """
 
     name: ClassVar[str]  # stable: stored with every model version
@@ -32,6 +32,14 @@ class Forecaster(Protocol):
 
     def fit(self, series: DailySeries, calendar: Calendar) -> Self:
         """Estimate parameters from all days of ``series``; the forecast origin is its end."""
+        ...
+
+    def refit(self, state: State, series: DailySeries, calendar: Calendar) -> Self:
+        """`fit` that may go on from the parameters of an earlier one, given as `get_state` gave them.
+
+        It keeps of ``state`` only what it gives back unchanged, so that refitting week after week gives what the last
+        time alone gives. A method that gains nothing from a start fits from nothing.
+        """
         ...
 
     def observe(self, series: DailySeries, calendar: Calendar) -> Self:

@@ -56,10 +56,25 @@ class Candidate(ABC):
         ------
         CandidateFailed : fewer than `min_history` days, or the method gives no finite numbers
         """
+        return self._learn(None, series, calendar)
+
+    def refit(self, state: State, series: DailySeries, calendar: Calendar) -> Self:
+        """As `fit`, going on from the stored parameters of an earlier one; most methods gain nothing and fit anew.
+
+        Raises
+        ------
+        CandidateFailed : as `fit`; KeyError, TypeError, ValueError : the state is of another shape
+        """
+        return self._learn(state, series, calendar)
+
+    def _learn(self, state: State | None, series: DailySeries, calendar: Calendar) -> Self:
         if len(series) < self.min_history:
             raise CandidateFailed(f"{self.name} needs {self.min_history} days of history; there are {len(series)}.")
         usual = self.usual_sales(series, calendar)
-        self._estimate(usual, calendar)
+        if state is None:
+            self._estimate(usual, calendar)
+        else:
+            self._estimate_from(state, usual, calendar)
         self.anchor(usual, calendar)
         self.trained_through = series.end
         return self
@@ -134,6 +149,10 @@ class Candidate(ABC):
 
     def _estimate(self, series: DailySeries, calendar: Calendar) -> None:  # noqa: B027 - a step that may be left out
         """Learn parameters; methods without any keep this."""
+
+    def _estimate_from(self, state: State, series: DailySeries, calendar: Calendar) -> None:  # noqa: ARG002 - a step
+        """Learn parameters where a start from earlier ones saves something."""
+        self._estimate(series, calendar)
 
     def anchor(self, series: DailySeries, calendar: Calendar) -> None:
         """Take the end of ``series`` as origin; methods add what depends on the new days but is no parameter."""

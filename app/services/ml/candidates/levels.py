@@ -10,12 +10,12 @@ from app.services.ml.calendar import Calendar
 from app.services.ml.candidates.base import State
 from app.services.ml.candidates.direct import DirectCandidate
 from app.services.ml.candidates.direct_rows import Rows, Table
-from app.services.ml.candidates.trees import Trees, library
+from app.services.ml.candidates.trees import ABSOLUTE, Trees, library
 from app.services.ml.series import SEASON, DailySeries, FloatArray
 
 N_TREES = 60
 PARAMETERS = {
-    "objective": "reg:absoluteerror",
+    "objective": ABSOLUTE,
     "grow_policy": "lossguide",
     "max_depth": 0,
     "max_leaves": 15,
@@ -49,8 +49,12 @@ class Levels(DirectCandidate):
 
     def _estimate(self, series: DailySeries, calendar: Calendar) -> None:
         rows = Table.of(series, calendar).training()
-        distance = np.clip(rows.target - rows.base, -FARTHEST, FARTHEST)
-        self._trees = Trees.fit(rows.values, distance, PARAMETERS, N_TREES, self.name)
+        self._trees = Trees.fit(rows.values, _distance(rows), PARAMETERS, N_TREES, self.name)
+
+    def _estimate_from(self, state: State, series: DailySeries, calendar: Calendar) -> None:
+        """The leaves anew, of trees that are split as before."""
+        rows = Table.of(series, calendar).training()
+        self._trees = Trees.restore(state).refreshed(rows.values, _distance(rows), PARAMETERS)
 
     def _sales(self, rows: Rows) -> FloatArray:
         if self._trees is None:
@@ -63,3 +67,8 @@ class Levels(DirectCandidate):
     def restore(self, state: State) -> None:
         """Take the trees back; ValueError when they are of another shape."""
         self._trees = Trees.restore(state)
+
+
+def _distance(rows: Rows) -> FloatArray:
+    """What the trees learn: how far each row lies from its base, in roots of the level, shape (n_rows,)."""
+    return np.clip(rows.target - rows.base, -FARTHEST, FARTHEST)

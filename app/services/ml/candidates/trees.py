@@ -4,9 +4,8 @@ What XGBoost would store and load is ten times as large and slow to read, and as
 walking the trees here; so a fitted ensemble is these arrays and nothing else.
 """
 
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from types import ModuleType
 from typing import Any
@@ -15,11 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from app.errors import CandidateFailed, CandidateUnavailable
+from app.services.ml.candidates import ubjson
 from app.services.ml.candidates.base import State
 from app.services.ml.series import BoolArray, FloatArray
 
 Float32Array = npt.NDArray[np.float32]
-SHARED = {"tree_method": "hist", "lambda": 2.0, "subsample": 0.8, "seed": 20240101, "nthread": 1, "verbosity": 0}
+ABSOLUTE = "reg:absoluteerror"
+PENALTY = 2.0
+SHARED = {"tree_method": "hist", "lambda": PENALTY, "subsample": 0.8, "seed": 20240101, "nthread": 1, "verbosity": 0}
 MOST_NODES = 200_000
 CHUNK_ROWS = 256  # walked together: what they need stays in the processor's cache
 
@@ -63,19 +65,20 @@ class Trees:
             booster = xgb.Booster(SHARED | dict(parameters), [data])
             for step in range(n_trees):  # `xgb.train` ends with a copy of the whole booster
                 booster.update(data, step)
-            model = json.loads(bytes(booster.save_raw("json")))["learner"]
+            model: Any = ubjson.decode(bytes(booster.save_raw("ubj")))
         except xgb.core.XGBoostError as error:
             raise CandidateFailed(f"{name} could not be fitted: {str(error).splitlines()[0]}") from error
-        trees, base = model["gradient_booster"]["model"]["trees"], model["learner_model_param"]["base_score"]
+        learner = model["learner"]
+        trees, base = learner["gradient_booster"]["model"]["trees"], learner["learner_model_param"]["base_score"]
         return cls._of(trees, float(base.strip("[]")), rows.shape[1])
 
     @classmethod
-    def _of(cls, trees: list[dict[str, list[float]]], base: float, n_features: int) -> "Trees":
-        """From XGBoost's own JSON."""
-        sizes = [len(tree["left_children"]) for tree in trees]
+    def _of(cls, trees: list[dict[str, npt.NDArray[Any]]], base: float, n_features: int) -> "Trees":
+        """From XGBoost's own model."""
+        sizes = [tree["left_children"].size for tree in trees]
         roots = np.cumsum([0, *sizes[:-1]])
         first = np.repeat(roots, sizes)
-        joined = {name: np.array([x for tree in trees for x in tree[name]]) for name in _NODE_LISTS}
+        joined = {name: np.concatenate([tree[name] for tree in trees]) for name in _NODE_ARRAYS}
         leaf = joined["left_children"] < 0
         here = np.arange(leaf.size)
         return cls(
@@ -91,25 +94,52 @@ class Trees:
 
     def predict(self, rows: FloatArray) -> FloatArray:
         """Predictions of ``rows``, shape (n_rows,); the order of the rows and their number change none of them."""
+        sums = [self.value.take(leaves).sum(axis=0, dtype=np.float64) for leaves in self._leaves(rows)]
+        return self.base + np.concatenate(sums) if sums else np.zeros(0)
+
+    def refreshed(
+        self, rows: FloatArray | Float32Array, target: FloatArray | Float32Array, parameters: Mapping[str, object]
+    ) -> "Trees":
+        """The same splits with every leaf estimated anew, one tree after the other as `fit` grew them.
+
+        A leaf adds ``eta`` times what its rows lack after the trees before: the median for absolute loss, else the sum
+        over their number and ``lambda`` (Chen & Guestrin, equation 5). A leaf without rows adds nothing. Only the
+        splits are taken over, so that refreshing twice gives what the second time alone gives.
+
+        Parameters
+        ----------
+        rows, target, parameters : as for `fit`; all rows count, none are left out at random
+        """
+        learn = _medians if parameters["objective"] == ABSOLUTE else _shrunk_means
+        reached = np.concatenate(list(self._leaves(rows)), axis=1)
+        rate, is_leaf = float(str(parameters["eta"])), self.left == np.arange(self.left.size)
+        value, lacking = self.value.astype(np.float64), target.astype(np.float64) - self.base
+        for first, stop, leaves in zip(self.roots, [*self.roots[1:], self.left.size], reached, strict=True):
+            learned = rate * learn(leaves - first, lacking, stop - first)
+            lacking = lacking - learned[leaves - first]
+            value[first:stop] = np.where(is_leaf[first:stop], learned, value[first:stop])
+        return replace(self, value=value.astype(np.float32))
+
+    def _leaves(self, rows: FloatArray | Float32Array) -> Iterator[npt.NDArray[np.int32]]:
+        """The leaf of every tree that each row comes to, shape (n_trees, n_rows of a chunk), chunk by chunk."""
         if rows.shape[1] != self.n_features:
             raise CandidateFailed(f"Trees of {self.n_features} features were given {rows.shape[1]}.")
         narrow = rows.astype(np.float32)
         missing = np.isnan(narrow)
         # Twice side by side, so that a comparison alone sends what is missing right, or left.
         both = np.hstack([np.where(missing, np.inf, narrow), np.where(missing, -np.inf, narrow)], dtype=np.float32)
-        chunks = range(0, len(rows), CHUNK_ROWS)
-        sums = [self._leaves(both[at : at + CHUNK_ROWS]) for at in chunks]
-        return self.base + np.concatenate(sums) if sums else np.zeros(0)
+        for at in range(0, len(rows), CHUNK_ROWS):
+            yield self._walked(both[at : at + CHUNK_ROWS])
 
-    def _leaves(self, both: npt.NDArray[np.float32]) -> FloatArray:
-        """The sum of the leaves that each row comes to, shape (n_rows,)."""
+    def _walked(self, both: npt.NDArray[np.float32]) -> npt.NDArray[np.int32]:
+        """Where the rows of one chunk end in each tree, shape (n_trees, n_rows)."""
         column = self.feature + self.n_features * self.missing_left.astype(np.int32)
         flat, first = both.ravel(), np.arange(len(both), dtype=np.int32) * both.shape[1]
         node = np.repeat(self.roots[:, None], len(both), axis=1)
         for _ in range(self._depth):
             below = flat.take(first + column.take(node)) < self.value.take(node)
             node = self._children.take(2 * node + below)
-        return np.asarray(self.value.take(node).sum(axis=0, dtype=np.float64))
+        return node
 
     @cached_property
     def _children(self) -> npt.NDArray[np.int32]:
@@ -174,7 +204,25 @@ class Trees:
         )
 
 
-_NODE_LISTS = ("left_children", "right_children", "split_indices", "split_conditions", "default_left")
+_NODE_ARRAYS = ("left_children", "right_children", "split_indices", "split_conditions", "default_left")
+
+
+def _medians(leaf: npt.NDArray[np.int32], values: FloatArray, n_leaves: int) -> FloatArray:
+    """Median of the values in each leaf, shape (n_leaves,); 0 where there are none."""
+    count = np.bincount(leaf, minlength=n_leaves)
+    apart = 4.0 * max(float(np.abs(values).max()), 1e-9)  # values of one leaf lie together, far from the next one's
+    ordered = np.sort(values + apart * leaf)
+    first = np.cumsum(count) - count
+    lower, upper = first + np.maximum(count - 1, 0) // 2, first + count // 2
+    last = values.size - 1
+    middle = (ordered[np.minimum(lower, last)] + ordered[np.minimum(upper, last)]) / 2 - apart * np.arange(n_leaves)
+    return np.where(count > 0, middle, 0.0)
+
+
+def _shrunk_means(leaf: npt.NDArray[np.int32], values: FloatArray, n_leaves: int) -> FloatArray:
+    """Sum of the values in each leaf over their number and ``lambda``, shape (n_leaves,)."""
+    count = np.bincount(leaf, minlength=n_leaves)
+    return np.asarray(np.bincount(leaf, values, minlength=n_leaves) / (count + PENALTY))
 
 
 def _narrow(numbers: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -59,6 +59,12 @@ class XGBoost(Candidate):
         parameters: dict[str, Any] = PARAMETERS | {"max_depth": self.depth}
         self._trees = Trees.fit(rows[usable], units[usable], parameters, N_TREES, self.name)
 
+    def _estimate_from(self, state: State, series: DailySeries, calendar: Calendar) -> None:
+        """The leaves anew, of trees that are split as before."""
+        units, rows = self._units_and_rows(series, calendar)
+        usable = _training_days(series, calendar)
+        self._trees = Trees.restore(state).refreshed(rows[usable], units[usable], PARAMETERS)
+
     def _fitted_values(self, series: DailySeries, calendar: Calendar) -> FloatArray:
         _, rows = self._units_and_rows(series, calendar)
         fitted = self._from_units(self._grown().predict(rows), lags.mean_level(series))
