@@ -17,12 +17,13 @@ from app.services.ml.series import SEASON, DailySeries, FloatArray
 PSEUDO_OBSERVATIONS = 20.0  # a weekday's size is shrunk toward the overall size as if so many days had that size
 USUAL_SHARE = 0.9  # of the residuals that decide how large a weekday's are
 LARGEST_LEVEL_RATIO = 2.0  # of the forecast to a fold, and its inverse; errors say little about levels beyond
+RISE = 0.15  # of the width, from the first to the last step: what is farther ahead is known less
 MAX_GROWTH = 2.0  # of the width, for steps far beyond what the folds have tested
 
 
 @dataclass(frozen=True, eq=False)
 class ResidualPool:
-    """Residuals (actual minus forecast) and their weekdays (Monday is 0), both of shape (n,), n >= 1."""
+    """Residuals (actual minus forecast, over `growth`) and their weekdays (Monday is 0), of shape (n,), n >= 1."""
 
     residuals: FloatArray
     weekdays: npt.NDArray[np.int64]
@@ -73,7 +74,7 @@ class ResidualPool:
         shared = _upper_quantile(sizes, level) + typical_quantile(level) * float(sizes.mean())
         above = (max(_upper_quantile(self._scaled, tail), 0.0) + shared) / 3.0
         below = (max(_upper_quantile(-self._scaled[::-1], tail), 0.0) + shared) / 3.0
-        width = self.shrinkage * self._sizes[weekdays] * _growth(forecast.size, self.tested_horizon)
+        width = self.shrinkage * self._sizes[weekdays] * growth(forecast.size, self.tested_horizon)
         return forecast - below * width, forecast + above * width
 
 
@@ -142,7 +143,12 @@ def _upper_quantile(ordered: FloatArray, level: float) -> float:
     return float(ordered[-1]) * max(normal.inv_cdf((1.0 + level) / 2.0) / supported, 1.0)
 
 
-def _growth(horizon: int, tested: int) -> FloatArray:
-    """Factor per step, shape (horizon,): 1 as far as it was tested, then as a random walk's, at most 2."""
-    steps = np.arange(1, horizon + 1) / tested
-    return np.clip(np.sqrt(steps), 1.0, MAX_GROWTH)
+def growth(horizon: int, tested: int) -> FloatArray:
+    """Width of the bounds per step, shape (horizon,): 1 in the middle of what was tested, rising to its end.
+
+    Beyond the tested horizon it grows as a random walk's, at most to 2.
+    """
+    steps = np.arange(1, horizon + 1)
+    within = 1.0 + RISE * ((steps - 0.5) / tested - 0.5)
+    beyond = (1.0 + RISE / 2.0) * np.sqrt(steps / tested)
+    return np.asarray(np.minimum(np.where(steps <= tested, within, beyond), MAX_GROWTH))

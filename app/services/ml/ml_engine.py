@@ -23,7 +23,7 @@ from app.services.ml.candidates import CANDIDATES
 from app.services.ml.candidates.base import Forecaster, State
 from app.services.ml.explanation import explain
 from app.services.ml.fitted_model import FittedModel
-from app.services.ml.intervals import ResidualPool, at_level_of, naive_pool
+from app.services.ml.intervals import ResidualPool, at_level_of, growth, naive_pool
 from app.services.ml.ladder import Member, fallback, fit_member, observe_member
 from app.services.ml.level_shift import find_level_shift
 from app.services.ml.log_space import in_log_space
@@ -391,9 +391,9 @@ class BusinessMLEngine:
         is_open = ~task.closing(task.series).closed(task.series.start, len(task.series))[days]
         if not is_open.any():
             return naive_pool(task.series)
-        weekdays = task.series.weekdays[days]
+        weekdays, tested = task.series.weekdays[days], validation.folds[0].horizon
         shrinkage = 1.0 - REFIT_GAIN * _learned_share(choice)
-        return ResidualPool.of(residuals[is_open], weekdays[is_open], validation.folds[0].horizon, shrinkage)
+        return ResidualPool.of((residuals / growth(tested, tested))[is_open], weekdays[is_open], tested, shrinkage)
 
     def _errors(self, task: _Task, choice: _Choice, validation: CrossValidation) -> FloatArray:
         """Errors of the blend fold by fold, zero on days known to be closed; naive differences without folds."""
