@@ -51,7 +51,7 @@ SMALLEST_DAY = 1e-9  # less than a billionth of a coin is no sale; dividing by i
 SHORT_HISTORY_DAYS = 56
 # Fold residuals come from parameters that are up to three folds older than those of the final fit, and are larger than
 # its errors. With this much less width, the development data are covered at .82 and .96 (of .80 and .95) without public
-# holidays, and at .80 and .96 with them.
+# holidays, and at .79 and .95 with them.
 REFIT_GAIN = 0.18
 EXPLAINING = ("holiday", "holiday_eve", "holiday_morrow", "promotion", "event")  # a day of these may sell anything
 _BARE_STATE = ("name", "trained_through")
