@@ -18,7 +18,7 @@ export PYTHONPATH := .
 export OMP_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
 
-.PHONY: help setup demo test unit contract fuzz big chaos overhead memory bench sure fix lint types imports lock wheel clean
+.PHONY: help setup demo test unit contract fuzz big chaos overhead memory global bench sure fix lint types imports lock wheel clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -66,6 +66,10 @@ overhead: setup  ## Ledger, queue and database per tenant beside pure computing,
 memory: TENANTS = 2000
 memory: setup  ## How much a worker grows per tenant over TENANTS=2000, and the size of artefacts (CANDIDATES=fast)
 	@$(BIN)/python -m benchmarks.memory --tenants $(TENANTS) --candidates $(CANDIDATES)
+
+global: TENANTS = 2000
+global: setup  ## What training the global model costs in a database of TENANTS=2000
+	@$(BIN)/python -m benchmarks.global_model --tenants $(TENANTS)
 
 $(BENCH_VENV)/.installed: requirements-bench.lock
 	$(call make_venv,$(BENCH_VENV))

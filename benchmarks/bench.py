@@ -174,12 +174,15 @@ def _write(asked: argparse.Namespace, found: dict[str, Any], console: Console) -
 def _print(console: Console, found: dict[str, Any]) -> None:
     windows = found["about"]["span"]["windows"]
     title = f"{found['series']} series, {windows} windows each"
-    table = Table(title=title, caption="x: times REFERENCE; in an ablation, times the whole")
+    table = Table(
+        title=title,
+        caption="worse: windows, and series, worse than seasonal naive; x: times REFERENCE; in an ablation, the whole",
+    )
     table.add_column("method", overflow="fold")
-    for heading in ("MASE", "sQL", "80 %", "95 %", "worse", "CPU s", "MASE", "CPU"):
+    for heading in ("MASE", "sQL", "80 %", "95 %", "worse", "series", "CPU s", "MASE", "CPU"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in [*found["methods"], *found["ablation"]]:
-        measures = [row[name] for name in ("mase", "sql", "coverage_80", "coverage_95", "worse", "cpu")]
+        measures = [row[name] for name in ("mase", "sql", "coverage_80", "coverage_95", "worse", "worse_series", "cpu")]
         ratios = [(row["ratios"][name] or {}).get("value") for name in ("mase", "cpu")]
         cells = ["-" if value is None else f"{value:.3f}" for value in measures]
         table.add_row(row["name"], *cells, *("-" if value is None else f"x {value:.2f}" for value in ratios))

@@ -15,7 +15,7 @@ from benchmarks.store import ResultFile
 
 Scores = Mapping[str, float]  # of one series-window
 Windows = Mapping[tuple[str, int], Scores]  # by series and days known
-MEASURES = ("mase", "rmsse", "wape", "sql", "coverage_80", "coverage_95", "worse", "cpu")
+MEASURES = ("mase", "rmsse", "wape", "sql", "coverage_80", "coverage_95", "worse", "worse_series", "cpu")
 
 
 @dataclass(eq=False)
@@ -64,7 +64,8 @@ def scores(y: FloatArray, known: int, prediction: Prediction, cpu_seconds: float
     """The measures of one forecast of the days of ``y`` that follow the first ``known``; nan where one is undefined.
 
     "coverage_80_week_2" is the coverage of the second seven days; "coverage_80_total_7" is 1 where the sum of the first
-    seven days lies in its band, else 0; "error" and "sold" are what WAPE is made of, summed over days.
+    seven days lies in its band, else 0; "error" and "sold" are what WAPE is made of, summed over days, and
+    "naive_error" is the error of seasonal naive.
     """
     history, actual = y[:known], y[known : known + prediction.mean.size]
     naive = np.resize(history[-SEASON:], actual.size)
@@ -72,6 +73,7 @@ def scores(y: FloatArray, known: int, prediction: Prediction, cpu_seconds: float
         "mase": m.mase(actual, prediction.mean, history),
         "rmsse": m.rmsse(actual, prediction.mean, history),
         "error": float(np.abs(actual - prediction.mean).sum()),
+        "naive_error": float(np.abs(actual - naive).sum()),
         "sold": float(np.abs(actual).sum()),
         "worse": float(m.mae(actual, prediction.mean) > WORSE_THAN_SNAIVE * m.mae(actual, naive)),
         "cpu": cpu_seconds,
@@ -86,9 +88,24 @@ def scores(y: FloatArray, known: int, prediction: Prediction, cpu_seconds: float
 
 
 def pooled(windows: Windows, measure: str) -> float:
-    """A measure over series-windows: WAPE is all errors over all sales, the others are means where defined; or nan."""
+    """A measure over series-windows, nan where it is undefined.
+
+    WAPE is all errors over all sales, "worse_series" a share of series, the others are means where defined.
+    """
+    if measure == "worse_series":
+        return _share_of_series_worse(windows)
     top, bottom = parts(windows.values(), measure)
     return float(top.sum() / bottom.sum()) if bottom.sum() > 0 else float("nan")
+
+
+def _share_of_series_worse(windows: Windows) -> float:
+    """Of all series, those where seasonal naive's error over all windows together is smaller by more than 2 %."""
+    ids = sorted({unique_id for unique_id, _ in windows})
+    if not ids:
+        return float("nan")
+    at = [ids.index(unique_id) for unique_id, _ in windows]
+    error, naive = (np.bincount(at, _column(list(windows.values()), name)) for name in ("error", "naive_error"))
+    return float(np.mean(error > WORSE_THAN_SNAIVE * naive))
 
 
 def parts(windows: Iterable[Scores], measure: str) -> tuple[FloatArray, FloatArray]:

@@ -2,7 +2,7 @@
 
 import hashlib
 import importlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -11,11 +11,12 @@ from typing import Any
 import app
 from app.config.ml_settings import FULL, MLSettings
 from app.services.ml.calendar import Calendar
-from app.services.ml.evaluate import _warm_up as warm_up
+from app.services.ml.cpu_time import warm_up
+from app.services.ml.global_backtest import train_for_origins
 from app.services.ml.ml_engine import BusinessMLEngine
 from app.services.ml.results import EngineResult
 from app.services.ml.totals import Total
-from benchmarks.methods import Known, Method, Prediction
+from benchmarks.methods import Alone, Known, Method, Prediction, Together
 
 LIBRARIES = ("numpy", "scipy", "scikit-learn", "statsmodels", "prophet", "xgboost-cpu", "holidays")
 ABLATION_SHARE = 0.3  # of the series: a dozen variants of the most expensive preset
@@ -30,18 +31,28 @@ PATCHES: Mapping[tuple[str, str], Patches] = {
 }
 TITLES = {"full": "tenantcast `full`", "fast": "tenantcast `fast`", "classic": "tenantcast `classic`"}
 
+TOLD = {False: "", True: ", told the holidays"}
+
 
 def rows() -> tuple[Method, ...]:
-    """Every preset, without and with the country of each series."""
+    """Every preset, and `full` with the global model, without and with the country of each series."""
     return tuple(
         tenantcast(
             f"tenantcast_{preset}{'_holidays' if countries else ''}",
-            title + (", told the holidays" if countries else ""),
+            title + told,
             {"model_candidates": [preset]},
             countries=countries,
         )
         for preset, title in TITLES.items()
-        for countries in (False, True)
+        for countries, told in TOLD.items()
+    ) + tuple(
+        with_global_model(
+            f"tenantcast_full_global{'_holidays' if countries else ''}",
+            TITLES["full"] + " with the global model" + told,
+            {"model_candidates": ["full"]},
+            countries=countries,
+        )
+        for countries, told in TOLD.items()
     )
 
 
@@ -101,6 +112,22 @@ def tenantcast(
     )
 
 
+def with_global_model(name: str, title: str, settings: Mapping[str, Any], *, countries: bool) -> Method:
+    """A row of ours with one more candidate, taught by all series; its CPU holds the teaching."""
+    settings = {**settings, "global_model": True}
+    return Method(
+        name,
+        title,
+        together=_taught_forecaster(settings),
+        packages=LIBRARIES,
+        countries=countries,
+        recipe=f"engine {engine_digest()}",
+        settings=settings,
+        warm_up=warm_up,
+        group="tenantcast",
+    )
+
+
 @cache
 def engine_digest() -> str:
     """Hash of the sources that make a forecast: equal for two commits that change something else."""
@@ -126,11 +153,27 @@ def patched(patches: Patches) -> Iterator[None]:
             setattr(module, name, value)
 
 
-def _forecaster(settings: Mapping[str, Any], patches: Patches) -> Callable[[Known, int], Prediction]:
+def _forecaster(settings: Mapping[str, Any], patches: Patches) -> Alone:
     def forecast(known: Known, horizon: int) -> Prediction:
         engine = BusinessMLEngine(MLSettings(**{"horizon_days": horizon, **settings}))
         with patched(patches):
             return _prediction(engine.forecast(known.series, Calendar(known.country)))
+
+    return forecast
+
+
+def _taught_forecaster(settings: Mapping[str, Any]) -> Together:
+    """Nobody's days after the week of an origin teach the model for it."""
+
+    def forecast(known: list[Known], horizon: int) -> dict[str, Prediction]:
+        given = MLSettings(**{"horizon_days": horizon, **settings})
+        tenants = [(one.series, Calendar(one.country)) for one in known]
+        models = train_for_origins(tenants, (series.end for series, _ in tenants), given)
+        found = {}
+        for one, (series, calendar) in zip(known, tenants, strict=True):
+            engine = BusinessMLEngine(given, others=models.candidates(series.end, given))
+            found[one.unique_id] = _prediction(engine.forecast(series, calendar))
+        return found
 
     return forecast
 

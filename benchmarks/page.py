@@ -37,7 +37,8 @@ def figures(reached: Sequence[Reached], series: Sequence[Known], about: About, a
     """Everything that the page and `--json` show; an undefined number is None.
 
     "methods" has a row per method: pooled measures, ratios to REFERENCE on common series-windows with their 95 %
-    bootstrap intervals, the same MASE and coverage per source, and coverage per week ahead. "ablation" has the
+    bootstrap intervals, the same MASE and coverage per source, and coverage per week ahead, in all and per source;
+    "worse" is a share of windows, "worse_series" one of series. "ablation" has the
     variants of ours, with ratios to the whole. ``absent`` says which methods did not run, and why.
     """
     by_name = {one.method.name: one for one in reached}
@@ -70,14 +71,13 @@ def page(found: dict[str, Any]) -> str:
         keep_trailing_newline=True,
         autoescape=False,  # noqa: S701 - Markdown from our own numbers
     )
-    environment.filters.update(number=_number, short=_short, percent=_percent, ratio=_ratio_text)
+    environment.filters.update(number=_number, short=_short, percent=_percent, whole=_whole, ratio=_ratio_text)
     return environment.get_template(TEMPLATE).render(found, totals=SPANS)
 
 
 def _row(one: Reached, other: Reached | None, sources: dict[str, frozenset[str]], span: Span) -> dict[str, Any]:
     parts = {source: one.of(ids) for source, ids in sources.items()}
     others = {source: other.of(ids) for source, ids in sources.items()} if other else {}
-    weeks = range(1, span.horizon // 7 + 1)
     return {
         "name": one.method.name,
         "title": one.method.title,
@@ -95,18 +95,24 @@ def _row(one: Reached, other: Reached | None, sources: dict[str, frozenset[str]]
             source: {
                 **{measure: pooled(part.windows, measure) for measure in MEASURES},
                 "ratios": _compared(part, others.get(source), ("mase",)),
+                "by_week": _by_week(part, span),
             }
             for source, part in parts.items()
         },
-        "by_week": [
-            {f"coverage_{level}": pooled(one.windows, f"coverage_{level}_week_{week}") for level in (80, 95)}
-            for week in weeks
-        ],
+        "by_week": _by_week(one, span),
         "totals": {
             f"{days}_{level}": pooled(one.windows, f"coverage_{level}_total_{days}")
             for days in SPANS for level in (80, 95)
         },
     }  # fmt: skip
+
+
+def _by_week(one: Reached, span: Span) -> list[dict[str, float]]:
+    """Coverage of each week ahead."""
+    return [
+        {f"coverage_{level}": pooled(one.windows, f"coverage_{level}_week_{week}") for level in (80, 95)}
+        for week in range(1, span.horizon // 7 + 1)
+    ]
 
 
 def _compared(one: Reached, other: Reached | None, measures: Sequence[str]) -> dict[str, Ratio | None]:
@@ -137,6 +143,7 @@ def _or_dash(show: Callable[[float], str]) -> Callable[[float | None], str]:
 
 _number = _or_dash(lambda value: f"{value:.3f}")
 _short = _or_dash(lambda value: f"{value:.1f}")
+_whole = _or_dash(lambda value: f"{100 * value:.0f}")
 _percent = _or_dash(lambda value: f"{100 * value:.1f} %")
 
 

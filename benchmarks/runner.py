@@ -8,7 +8,7 @@ from multiprocessing import get_context
 
 import numpy as np
 
-from app.services.ml.evaluate import _cpu_seconds as cpu_seconds
+from app.services.ml.cpu_time import cpu_seconds
 from benchmarks.methods import Known, Method, Prediction
 from benchmarks.plan import Span, Wanted, plan
 from benchmarks.registry import method_named
@@ -37,6 +37,7 @@ def run(
     jobs: int = 1,
     minutes: float | None = None,
     progress: Progress | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> bool:
     """Make and file what is missing.
 
@@ -50,6 +51,7 @@ def run(
     jobs : processes
     minutes : no forecast is begun after this time
     progress : called as results come
+    clock : seconds since whenever
 
     Returns
     -------
@@ -61,8 +63,8 @@ def run(
     tasks.sort(key=lambda task: place[task.keys[0].unique_id])
     total = sum(map(len, wanted.values()))
     done = total - sum(len(task.keys) for task in tasks)
-    deadline = time.monotonic() + 60 * minutes if minutes is not None else float("inf")
-    for name, results in _results(tasks, jobs, deadline):
+    deadline = clock() + 60 * minutes if minutes is not None else float("inf")
+    for name, results in _results(tasks, jobs, lambda: clock() < deadline):
         file.add(results)
         done += len(results)
         if progress is not None:
@@ -70,17 +72,17 @@ def run(
     return done == total
 
 
-def _results(tasks: Sequence[Task], jobs: int, deadline: float) -> Iterator[tuple[str, list[Result]]]:
-    """Processes are spawned, never forked: XGBoost hangs in a forked child."""
+def _results(tasks: Sequence[Task], jobs: int, in_time: Callable[[], bool]) -> Iterator[tuple[str, list[Result]]]:
+    """Tasks begin as long as it is ``in_time``. Processes are spawned: XGBoost hangs in a forked child."""
     waiting = iter(tasks)
     if jobs <= 1 or len(tasks) <= 1:
-        while time.monotonic() < deadline and (task := next(waiting, None)):
+        while in_time() and (task := next(waiting, None)):
             yield task.method, _work(task)
         return
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         running: dict[Future[list[Result]], str] = {}
         while True:
-            while len(running) < 2 * jobs and time.monotonic() < deadline and (task := next(waiting, None)):
+            while len(running) < 2 * jobs and in_time() and (task := next(waiting, None)):
                 running[pool.submit(_work, task)] = task.method
             if not running:
                 return

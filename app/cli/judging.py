@@ -30,6 +30,7 @@ MEASURES = {
     "coverage_80_total_28": "28-day totals inside their 80 % band",
     "coverage_95_total_28": "28-day totals inside their 95 % band",
     "share_worse_than_snaive": "windows clearly worse than seasonal naive",
+    "share_of_series_worse_than_snaive": "series clearly worse than seasonal naive, all windows together",
     "cpu_seconds_per_window": "CPU seconds per series and window",
 }
 
@@ -159,6 +160,8 @@ def print_backtest(console: Console, result: dict[str, Any]) -> None:
     console.print(table(title, ("measure", "value"), rows, right=("value",)))
     if "weeks" in result:
         print_weeks(console, result["weeks"])
+    if reason := result.get("global_model", {}).get("no_network"):
+        console.print(plain(f"global_lstm was left out. {reason}"), soft_wrap=True)
     judged = [one for one in result["series"] if one["mase"] is not None]
     worst = sorted(judged, key=lambda one: -one["mase"])[:WORST_SHOWN]
     cells = [(one["unique_id"], f"{one['mase']:.3f}", f"{one['wape']:.1%}", _chosen(one["chosen"])) for one in worst]

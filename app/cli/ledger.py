@@ -180,8 +180,13 @@ def _why(item: Row) -> str:
     error: dict[str, Any] = item["error"] or {}
     if not error:
         return str(item["reason"] or "")
+    lost_in = ", ".join(f"{lost['candidate']} ({lost['seconds']} s)" for lost in error.get("lost_in") or [])
     next_step = error.get("next_step")
-    return f"{error.get('message', '')}" + (f"\nNext: {next_step}" if next_step else "")
+    return (
+        f"{error.get('message', '')}"
+        + (f"\nLost while computing {lost_in}." if lost_in else "")
+        + (f"\nNext: {next_step}" if next_step else "")
+    )
 
 
 def _counts(run: Row) -> str:

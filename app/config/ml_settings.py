@@ -60,6 +60,8 @@ class ForecastFields(BaseModel):
     stale_after_days: int = Field(28, ge=1, le=3650)
     model_max_age_days: int = Field(35, ge=1, le=3650)  # an older model is fitted anew instead of carried forward
     global_model: bool = False  # the tenant's rows may teach, and it is forecast by, a model over all that agreed
+    global_lstm: bool = False  # a network learns beside the trees of the global model, and is one more candidate
+    global_lstm_device: Literal["auto", "cpu", "cuda"] = "auto"  # what it is trained on; auto: a GPU where there is one
     global_model_cron: str = "0 0 * * 1"  # before the retrain, so that its tenants find the new one
     # A model of this age is fitted anew by the weekly run, and every candidate scored again; 1: always
     rescore_days: int = Field(28, ge=1, le=364)

@@ -23,7 +23,10 @@ FOLD_OVERHEAD_DAYS = 200
 MAX_SARIMAX_STATES = 24  # the default's 17: the time of a filter grows with the square, so about twice the default
 
 NOT_OVERRIDABLE = frozenset(
-    {"tenant_ids", "retrain_cron", "global_model_cron", "model_max_age_days", "rescore_days"}
+    {
+        *("tenant_ids", "retrain_cron", "model_max_age_days", "rescore_days"),
+        *("global_model_cron", "global_lstm", "global_lstm_device"),
+    }
 )  # the operator's alone
 COST_FIELDS = ("cv_folds", "horizon_days", "max_train_window_days")
 SARIMAX_FIELDS = ("sarimax_order", "sarimax_seasonal")

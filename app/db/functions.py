@@ -32,6 +32,7 @@ FUNCTIONS: Mapping[str, Mapping[str, str]] = MappingProxyType(
         "ml_read_model": {**_TENANT, "p_model_type": "text", "p_model_version": "text"},
         "ml_list_models": _TENANT,
         "ml_activate_model": {**_TENANT, "p_model_type": "text", "p_model_version": "text"},
+        "ml_read_settings": {"p_tenant_ids": "jsonb"},
         "ml_write_settings": {**_TENANT, "p_settings": "jsonb"},
         "ml_write_calendar": {**_TENANT, "p_days": "jsonb", "p_replace": "boolean"},
         "ml_read_snapshot": {**_TENANT, "p_input_hash": "text"},

@@ -4,6 +4,7 @@ All are thin: every method is one named SQL function (see docs/database.md). A `
 another tenant, because no method takes a tenant.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, cast
@@ -164,7 +165,7 @@ class TenantStore:
 
 @dataclass(frozen=True)
 class SystemStore:
-    """Runs, and which tenants there are: never a tenant's sales."""
+    """Runs, which tenants there are and what they set for themselves: never a tenant's sales."""
 
     gateway: Gateway
 
@@ -182,6 +183,15 @@ class SystemStore:
     def list_tenants_page(self, after: TenantId | str | None, limit: int) -> list[Row]:
         """Tenants whose id comes after ``after`` (None: the first ones), by id; an empty page is the last."""
         return cast("list[Row]", self._call("ml_list_tenants", after=after, limit=limit))
+
+    def read_settings(self, tenant_ids: Sequence[TenantId], page: int = 500) -> dict[str, Row]:
+        """The overrides of those that have any, by id as text; each tenant is asked in its own scope."""
+        found: dict[str, Row] = {}
+        for start in range(0, len(tenant_ids), page):
+            asked = _texts(tenant_ids[start : start + page])
+            rows = cast("list[Row]", self._call("ml_read_settings", tenant_ids=asked))
+            found |= {row["tenant_id"]: row["settings"] for row in rows}
+        return found
 
     def start_run(
         self,
@@ -298,5 +308,5 @@ class MaintenanceStore:
         return cast("Row", self.gateway.call(function, {f"p_{key}": value for key, value in params.items()}))
 
 
-def _texts(tenant_ids: list[TenantId] | None) -> list[str] | None:
+def _texts(tenant_ids: Sequence[TenantId] | None) -> list[str] | None:
     return None if tenant_ids is None else [str(tenant_id) for tenant_id in tenant_ids]

@@ -1,7 +1,7 @@
 """The weekly training of the global model: a run of its own with one item, of a scope that is no tenant.
 
-Sales are read tenant by tenant, each in that tenant's own scope under row security, first its settings and its sales
-only when it agreed. Of what was read only a bounded sample of scale-free rows is kept, until the model is fitted.
+Sales are read tenant by tenant, each in that tenant's own scope under row security, after its settings and only when it
+agreed. Of what was read only a bounded sample of scale-free rows is kept, until the model is fitted.
 """
 
 import time
@@ -27,6 +27,7 @@ from app.services.ml.candidates.global_levels import GlobalModel
 from app.services.ml.global_model import Gatherer, chosen_tenants
 from app.services.ml.global_store import MODEL_TYPE, GlobalModelStore
 from app.services.ml.intake import read_tenant_input
+from app.services.ml.neural_training import device_for
 from app.services.ml.pipeline import unexpected
 from app.services.ml.series import DailySeries
 from app.tenancy import EVERYONE, TenantId, parse_tenant_id
@@ -120,10 +121,12 @@ def _train(item: runs.Item, settings: MLSettings, keys: ArtifactKeys, through: d
     started = time.process_time()
     item.enter("read")
     gateway = item.store.gateway
-    agreed = [tenant_id for tenant_id in _tenants(gateway, settings) if agrees(gateway, tenant_id, settings)]
     before_folds = through - timedelta(days=settings.cv_folds * settings.horizon_days)
-    chosen = [parse_tenant_id(tenant_id) for tenant_id in chosen_tenants(agreed)]
-    gatherer = Gatherer([before_folds, through], len(chosen))
+    chosen = [parse_tenant_id(tenant_id) for tenant_id in chosen_tenants(agreed(gateway, settings))]
+    device, no_network = device_for(settings)
+    if no_network:
+        _log.warning("no_network", reason=no_network)
+    gatherer = Gatherer([before_folds, through], len(chosen), device)
     for tenant_id in chosen:
         item.enter("read")
         known = _read(gateway, tenant_id, settings, through)
@@ -135,13 +138,18 @@ def _train(item: runs.Item, settings: MLSettings, keys: ArtifactKeys, through: d
     report["tenants"], report["rows"] = gatherer.n_tenants, gatherer.n_rows
     report["cpu_seconds"] = round(time.process_time() - started, 3)
     item.enter("publish")
-    _publish(item, keys, model, report)
+    _publish(item, keys, model, report, no_network)
 
 
-def agrees(gateway: Gateway, tenant_id: TenantId, settings: MLSettings) -> bool:
-    """Whether the tenant's sales may teach the global model: its own setting, else the operator's."""
-    row = TenantStore(gateway, tenant_id).read_input(None, 1, 1)
-    return apply_overrides(settings, row.get("settings"), candidate_names())[0].global_model
+def agreed(gateway: Gateway, settings: MLSettings) -> list[TenantId]:
+    """Tenants whose sales may teach the global model, by id: each one's own setting decides, else the operator's."""
+    tenants = list(_tenants(gateway, settings))
+    own = SystemStore(gateway).read_settings(tenants)
+    return [tenant_id for tenant_id in tenants if _agrees(settings, own.get(str(tenant_id)))]
+
+
+def _agrees(settings: MLSettings, own: object) -> bool:
+    return apply_overrides(settings, own, candidate_names())[0].global_model
 
 
 def _newest_day(gateway: Gateway) -> date:
@@ -175,7 +183,7 @@ def _read(
     return known.series, replace(known.calendar, closed_weekdays=frozenset())
 
 
-def _publish(item: runs.Item, keys: ArtifactKeys, model: GlobalModel, report: GlobalTraining) -> None:
+def _publish(item: runs.Item, keys: ArtifactKeys, model: GlobalModel, report: GlobalTraining, no_network: str) -> None:
     sealed = GlobalModelStore(item.store.gateway, keys).sealed(model, run_id=str(item.run_id), fence=item.fence)
     row = {
         "model_type": MODEL_TYPE,
@@ -185,7 +193,8 @@ def _publish(item: runs.Item, keys: ArtifactKeys, model: GlobalModel, report: Gl
         "training_metrics": {"tenants": report["tenants"], "rows": report["rows"]},
         "accuracy": None,
     }
-    report["status"], report["reason"] = "published", f"Trained on {report['tenants']} tenants."
+    without = f" Without a network: {no_network}" if no_network else ""
+    report["status"], report["reason"] = "published", f"Trained on {report['tenants']} tenants.{without}"
     item.publish_model(row, dict(report))
 
 

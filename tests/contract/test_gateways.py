@@ -82,6 +82,7 @@ def test_all_gateways_give_equal_values_for_one_database(database_url: str) -> N
                     tenant.list_models(),
                     tenant.read_snapshot("none"),
                     system.list_tenants(),
+                    system.read_settings([TENANT]),
                     system.list_runs(10),
                     system.show_run(run_id),
                     system.check_installation(),

@@ -1,6 +1,5 @@
 """One huge tenant among small ones: the small ones do not wait for it. Told by the ledger's order, not by the clock."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -10,8 +9,6 @@ import psycopg
 import pytest
 
 from app.config.settings import Settings
-from app.db.gateway import Gateway
-from app.db.postgres import PostgresGateway
 from app.db.store import TenantStore
 from app.services import runs
 from app.services.retrain import retrain
@@ -21,13 +18,6 @@ from tests.integration.shops import CHEAP
 SMALL = 20
 SMALL_ROWS = 120
 HUGE = TenantId(UUID(int=1))  # by its id it would be the first
-
-
-@pytest.fixture
-def gateway(database_url: str) -> Iterator[Gateway]:
-    opened = PostgresGateway(database_url)
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """The global model on a real database: its own run trains it, tenants that agreed are forecast with it."""
 
 import json
+import sys
 from collections.abc import Callable, Iterator
 from datetime import date, timedelta
 from typing import Any
@@ -13,7 +14,6 @@ from app.cli import main
 from app.config.ml_settings import MLSettings
 from app.config.settings import Settings
 from app.db.gateway import Gateway
-from app.db.postgres import PostgresGateway
 from app.db.store import SystemStore, TenantStore
 from app.services import ml, runs
 from app.services.bell import Silent
@@ -40,18 +40,6 @@ def small_and_forgotten(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     forget_global_models()
     yield
     forget_global_models()
-
-
-@pytest.fixture
-def gateway(database_url: str) -> Iterator[Gateway]:
-    opened = PostgresGateway(database_url)
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def environment(database_url: str, tmp_path) -> Settings:
-    return Settings(database_url=database_url, tenantcast_home=tmp_path / "home", ml_lease_seconds=2)
 
 
 @pytest.fixture
@@ -235,3 +223,18 @@ def test_the_command_trains_it_and_says_what_came_of_it(
 
     assert (nobody["status"], nobody["tenants"]) == ("skipped", 0)
     assert "Published: Trained on 5 tenants." in capsys.readouterr().out
+
+
+def test_without_pytorch_the_trees_are_trained_and_tenants_are_told(
+    shops, teach, forecast, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(sys.modules, "torch", None)  # importing it raises ImportError
+    settings = LISTED.model_copy(update={"global_lstm": True})
+
+    training = teach(settings)
+
+    report = forecast("a", settings=settings)
+    assert training["status"] == "published"
+    assert "pip install 'tenantcast[neural]'" in training["reason"]
+    assert (row_of(report)["status"], codes(report)) == ("scored", ["no_network"])
+    assert next(row["status"] for row in report["scores"] if row["name"] == "global_lstm") == "left_out"

@@ -5,7 +5,7 @@ import gzip
 import os
 import random
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
@@ -17,7 +17,6 @@ import psycopg
 import pytest
 
 from app.db.gateway import Gateway
-from app.db.postgres import PostgresGateway
 from app.db.store import TenantStore
 from app.errors import TenantcastError
 from app.services.sales_import import ImportOptions, TenantFacts, import_file
@@ -33,13 +32,6 @@ STABLE_ZONES = {
     "Europe/Madrid": 4, "America/New_York": 0, "America/Santiago": 0, "Australia/Lord_Howe": 2, "Antarctica/Troll": 2,
     "Asia/Kathmandu": 5, "Europe/London": 23, "UTC": 0, "America/Havana": 1, "Pacific/Apia": 3,
 }  # fmt: skip
-
-
-@pytest.fixture
-def gateway(database_url: str) -> Iterator[Gateway]:
-    opened = PostgresGateway(database_url)
-    yield opened
-    opened.close()
 
 
 def write_csv(path: Path, rows: Sequence[tuple[str, ...]]) -> Path:

@@ -1,7 +1,7 @@
 import base64
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -12,7 +12,6 @@ import pytest
 from app import __version__
 from app.config.settings import Settings
 from app.db.gateway import Gateway, Json
-from app.db.postgres import PostgresGateway
 from app.db.store import SystemStore, TenantStore
 from app.errors import DatabaseUnavailable, LeaseLost, TenantBusy, UnknownModel, UnknownRun
 from app.services import ml, runs
@@ -22,18 +21,6 @@ from app.services.ml.hashing import RestoredInput, output_hash, restore_snapshot
 from app.services.ml.ml_engine import BusinessMLEngine
 from app.services.ml.model_version_manager import ModelVersionManager
 from tests.integration.shops import CHEAP, add_shop, sale, shop_id, yesterday
-
-
-@pytest.fixture
-def gateway(database_url: str) -> Iterator[Gateway]:
-    opened = PostgresGateway(database_url)
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def environment(database_url: str, tmp_path) -> Settings:
-    return Settings(database_url=database_url, tenantcast_home=tmp_path / "home", ml_lease_seconds=2)
 
 
 @pytest.fixture

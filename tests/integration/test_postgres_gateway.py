@@ -1,7 +1,6 @@
 """The psycopg gateway when things go wrong: who is told what, what is tried again, and what never shows."""
 
 import traceback
-from collections.abc import Iterator
 from uuid import UUID
 
 import psycopg
@@ -15,13 +14,6 @@ from app.errors import ConfigError, DatabaseUnavailable, NotInstalled, QueryRefu
 from tests.servers.postgres import PostgresServer
 
 TENANT = UUID("aaaaaaaa-0000-4000-8000-000000000001")
-
-
-@pytest.fixture
-def gateway(database_url: str) -> Iterator[PostgresGateway]:
-    opened = PostgresGateway(database_url)
-    yield opened
-    opened.close()
 
 
 @pytest.fixture(autouse=True)

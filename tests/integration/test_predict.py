@@ -1,6 +1,6 @@
 """Predictions on demand, end to end on a real database: one publish, fenced, without a fit where that is right."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import date, timedelta
 from functools import partial
 from typing import Any, ClassVar, cast
@@ -13,7 +13,6 @@ import pytest
 from app.config.ml_settings import MLSettings
 from app.config.settings import Settings
 from app.db.gateway import Gateway, Json
-from app.db.postgres import PostgresGateway
 from app.db.store import SystemStore, TenantStore
 from app.errors import ConfigError, TenantBusy, UnknownPredictionType
 from app.services import ml, runs
@@ -29,18 +28,6 @@ from tests.integration.shops import CHEAP, add_shop, sale, shop_id, yesterday
 
 WEEK_AGO = yesterday() - timedelta(days=7)
 BAKERY = shop_id("bakery")
-
-
-@pytest.fixture
-def gateway(database_url: str) -> Iterator[Gateway]:
-    opened = PostgresGateway(database_url)
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def environment(database_url: str, tmp_path) -> Settings:
-    return Settings(database_url=database_url, tenantcast_home=tmp_path / "home", ml_lease_seconds=2)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +28,6 @@ from tests.integration.shops import CHEAP, add_shop, shop_id
 CHECKOUT = Path(__file__).parents[2]
 SHOPS = 6
 PATIENCE_SECONDS = 90
-
-
-@pytest.fixture
-def gateway(database_url: str) -> Iterator[Gateway]:
-    opened = PostgresGateway(database_url)
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

@@ -1,14 +1,13 @@
 """`runs watch`, `retry` and `cancel` on a real ledger, with nobody at work but the test itself."""
 
 import json
-from collections.abc import Iterator
 from uuid import UUID
 
+import psycopg
 import pytest
 
 from app.cli import main
 from app.db.gateway import Gateway
-from app.db.postgres import PostgresGateway
 from app.db.store import SystemStore, TenantStore
 from app.errors import DataError
 from app.services import runs
@@ -19,13 +18,6 @@ from tests.integration.shops import add_shop
 def _environment(database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", database_url)
     monkeypatch.setenv("REDIS_URL", redis_url)
-
-
-@pytest.fixture
-def gateway(database_url: str) -> Iterator[Gateway]:
-    opened = PostgresGateway(database_url)
-    yield opened
-    opened.close()
 
 
 @pytest.fixture
@@ -51,6 +43,21 @@ def _end(store: TenantStore, run_id: UUID, error: DataError | None = None) -> No
 
 def _states(gateway: Gateway, run_id: UUID) -> list[str]:
     return sorted(item["state"] for item in SystemStore(gateway).show_run(run_id)["items"])
+
+
+def test_show_names_what_a_lost_worker_was_computing(database_url, gateway, shops, run_id, monkeypatch, capsys):
+    claim = runs.claim_item(shops[0], run_id, 60)
+    assert isinstance(claim, runs.Claim)
+    shops[0].heartbeat_item(run_id, claim.fence, 60, "compute", "prophet", 400)
+    with psycopg.connect(database_url) as connection:
+        connection.execute("update ml_run_item set lease_until = now() - interval '1 s' where state = 'running'")
+    SystemStore(gateway).finish_run(run_id)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    assert main(["runs", "show", str(run_id)]) == 0
+
+    shown = capsys.readouterr().out
+    assert shown.count("Lost while computing prophet (400 s).") == 1
 
 
 def test_watch_ends_with_a_run_that_went_well(gateway, shops, run_id, capsys):

@@ -1,6 +1,6 @@
 """The weekly run on a real database: it carries the model forward for four weeks, and fits when it has to."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from itertools import count
 from typing import Any
@@ -11,7 +11,6 @@ import pytest
 
 from app.config.settings import Settings
 from app.db.gateway import Gateway
-from app.db.postgres import PostgresGateway
 from app.db.store import TenantStore
 from app.services import ml
 from app.services.ml.artifact import load_keys
@@ -35,18 +34,6 @@ def _shop_whose_turn_was(days_ago: int) -> str:
 
 
 SHOP = _shop_whose_turn_was(21)
-
-
-@pytest.fixture
-def gateway(database_url: str) -> Iterator[Gateway]:
-    opened = PostgresGateway(database_url)
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def environment(database_url: str, tmp_path) -> Settings:
-    return Settings(database_url=database_url, tenantcast_home=tmp_path / "home", ml_lease_seconds=2)
 
 
 @pytest.fixture

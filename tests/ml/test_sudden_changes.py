@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from app.config.ml_settings import MLSettings
+from app.errors import ModelOutdated
 from app.services.ml.calendar import Calendar, KnownDay
 from app.services.ml.fitted_model import FittedModel
 from app.services.ml.ml_engine import BusinessMLEngine
@@ -101,3 +102,46 @@ def test_a_model_carried_over_a_closure_that_nobody_announced_forecasts_as_befor
 
     assert share_of_truth(result) == pytest.approx(1.0, abs=0.06)
     assert result.forecast.bands[0.8][0].min() > 0
+
+
+@pytest.mark.parametrize("days_ago", [70, 120])
+def test_a_closure_of_many_weeks_does_not_lower_the_forecast_of_the_shop_that_has_just_reopened(days_ago):
+    result = forecast(closed(N_DAYS - days_ago, days_ago - 3))
+
+    np.testing.assert_allclose(result.forecast.yhat, TRUTH, rtol=0.2)
+    assert share_of_truth(result) == pytest.approx(1.0, abs=0.05)
+
+
+@pytest.mark.parametrize("n_closed", [20, 70, 120])
+def test_the_end_of_an_announced_closure_is_announced_too(n_closed):
+    series = closed(N_DAYS - n_closed, n_closed)
+    announced = Calendar(known_days=tuple(KnownDay(day.item(), "closure") for day in series.dates[-n_closed:]))
+
+    result = forecast(series, announced)
+
+    np.testing.assert_allclose(result.forecast.yhat, TRUTH, rtol=0.2)
+    assert result.notes == ()
+
+
+@pytest.mark.parametrize("factor", [0.5, 2.0])
+@pytest.mark.parametrize("days_ago", [14, 28, 56, 77])
+def test_a_level_that_has_changed_for_good_is_the_level_of_the_forecast(factor, days_ago):
+    y = weekly_series(N_DAYS, noise=0.1).y.copy()
+    y[-days_ago:] *= factor
+
+    result = forecast(series_of(y))
+
+    lower, upper = result.forecast.bands[0.8]
+    assert share_of_truth(result) == pytest.approx(factor, rel=0.08)
+    assert np.abs(result.forecast.yhat / factor - TRUTH).sum() < 0.12 * TRUTH.sum()
+    assert 0.15 * factor < np.mean(upper - lower) / TRUTH.mean() < 0.5 * factor  # 0.26 for a normal error of 10 %
+    assert "level_shift" in [note.code for note in result.notes]
+
+
+def test_a_model_carried_over_a_change_of_level_says_that_it_no_longer_holds():
+    y = weekly_series(N_DAYS, noise=0.1).y.copy()
+    y[-21:] *= 0.5
+    model = FittedModel.of(forecast(series_of(y[:-21])), {})
+
+    with pytest.raises(ModelOutdated):
+        BusinessMLEngine(FAST).reanchor(model, series_of(y), Calendar())

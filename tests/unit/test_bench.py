@@ -3,6 +3,7 @@
 import gzip
 import json
 from datetime import date
+from itertools import count
 from pathlib import Path
 from typing import NoReturn
 
@@ -10,16 +11,16 @@ import numpy as np
 import pytest
 
 from app.config.ml_settings import MLSettings
-from app.services.ml import ml_engine, selection
+from app.services.ml import global_model, ml_engine, selection
 from app.services.ml.evaluate import evaluate
 from app.services.ml.series import DailySeries, FloatArray
 from benchmarks import reference
 from benchmarks.bench import OK, REFUSED, main, select
 from benchmarks.bootstrap import ratio
-from benchmarks.data import COUNTRIES, SALES, origins, sample, source_of
-from benchmarks.measure import Reached, measure, scores
+from benchmarks.data import COUNTRIES, SALES, origins, read_known, sample, source_of
+from benchmarks.measure import Reached, measure, pooled, scores
 from benchmarks.methods import BOUNDS, Known, Method, Prediction
-from benchmarks.ours import PATCHES, ablation, patched
+from benchmarks.ours import PATCHES, ablation, patched, with_global_model
 from benchmarks.page import About, figures, page
 from benchmarks.plan import Span, Wanted, plan
 from benchmarks.registry import methods
@@ -104,12 +105,25 @@ def test_the_scores_of_a_window_by_hand() -> None:
 
     assert found["mase"] == found["rmsse"] == pytest.approx(0.5)
     assert (found["error"], found["sold"], found["cpu"]) == (14.0, 280.0, 0.25)
+    assert (found["naive_error"], found["worse"]) == (2 * (4 * 8.0 + 3 * 10.0), 0.0)
     assert (found["coverage_80"], found["coverage_95"]) == (0.5, 1.0)
     assert (found["coverage_80_week_1"], found["coverage_80_week_2"]) == (1.0, 0.0)
     assert (found["coverage_80_total_7"], found["coverage_95_total_7"]) == (1.0, 1.0)
     # 2 x pinball: 0.3 and 0.6 / 0.2 in the two weeks and 1.0 at the median; 0.2 and 0.4 / 1.8; 0.3; over 5 x 2.
     losses = [0.3, (0.6 + 0.2) / 2, 1.0, (0.2 + 1.8) / 2, 0.2]
     assert found["sql"] == pytest.approx(sum(losses) / 5 / 2)
+
+
+def test_a_series_is_worse_than_seasonal_naive_by_the_errors_of_all_its_windows() -> None:
+    def window(error: float) -> dict[str, float]:
+        return {"error": error, "naive_error": 100.0, "worse": float(error > 102)}
+
+    errors = {"good_at_last": (140.0, 50.0), "bad_at_last": (90.0, 120.0), "just_as_good": (103.0, 101.0)}
+    windows = {(name, day): window(error) for name, both in errors.items() for day, error in enumerate(both)}
+
+    assert pooled(windows, "worse") == 3 / 6
+    assert pooled(windows, "worse_series") == 1 / 3  # 190, 210 and 204 beside 200: more than 204 is worse
+    assert np.isnan(pooled({}, "worse_series"))
 
 
 def test_a_forecast_without_bounds_has_neither_coverage_nor_quantile_loss() -> None:
@@ -165,6 +179,18 @@ def test_an_ended_run_goes_on_with_what_is_missing(tmp_path: Path) -> None:
     names = [(row["unique_id"], row["known"], row["mean"]) for row in map(json.loads, path.read_text().splitlines())]
     before = [(row["unique_id"], row["known"], row["mean"]) for row in map(json.loads, lines)]
     assert names == before
+
+
+def test_nothing_begins_after_the_deadline_and_the_page_says_what_is_missing(tmp_path: Path) -> None:
+    series, snaive = [known(f"rossmann_{n}", 60 + n) for n in range(5)], methods()["snaive"]
+    file, minutes = ResultFile(tmp_path / "results.jsonl"), count()
+
+    done = run([snaive], series, Span(14, 1), file, minutes=2.5, clock=lambda: 60.0 * next(minutes))
+
+    reached = measure([snaive], series, Span(14, 1), file)
+    assert not done
+    assert (len(reached[0].windows), reached[0].unfinished) == (2, 3)  # begun after one minute and after two
+    assert "seasonal naive lacks 3." in page(figures(reached, series, ABOUT, []))
 
 
 def test_two_processes_file_what_one_does(tmp_path: Path) -> None:
@@ -245,14 +271,15 @@ def test_a_country_is_shown_only_to_who_is_told_it_and_counts_only_there() -> No
 
 def test_the_page_shows_ratios_with_intervals_and_a_dash_where_there_is_none() -> None:
     series = [known("rossmann_1"), known("recruit_1")]
-    points = {"mase": 2.0, "rmsse": 1.0, "error": 1.0, "sold": 4.0, "worse": 0.0, "cpu": 1.0}
-    base = {**points, "sql": 1.0, "coverage_80": 0.8, "coverage_95": 0.95}
+    points = {"mase": 2.0, "rmsse": 1.0, "error": 1.0, "naive_error": 1.0, "sold": 4.0, "worse": 0.0, "cpu": 1.0}
+    weeks = {"coverage_80_week_1": 6 / 7, "coverage_80_week_2": 5 / 7, "coverage_95_week_1": 1.0}
+    base = {**points, "sql": 1.0, "coverage_80": 0.8, "coverage_95": 0.95, **weeks}
     rows = {("rossmann_1", 46): base, ("recruit_1", 46): base}
-    better = {("rossmann_1", 46): base | {"mase": 1.0}, ("recruit_1", 46): base | {"mase": 2.0}}
+    better = {("rossmann_1", 46): base | {"mase": 1.0}, ("recruit_1", 46): base | {"mase": 2.0, "naive_error": 0.9}}
     bare = dict.fromkeys(rows, points)
     reached = [
         Reached(Method("ours", "ours"), "1", better),
-        Reached(Method("reference", "REFERENCE"), "1", rows, ["rossmann_1 after 4 days: ValueError"]),
+        Reached(Method("reference", "**REFERENCE**"), "1", rows, ["rossmann_1 after 4 days: ValueError"]),
         Reached(Method("bare", "bare"), "1", bare),
         Reached(Method("ablation_full", "whole", group="ablation"), "1", rows),
         Reached(Method("ablation_x", "without x", group="ablation"), "1", better),
@@ -260,10 +287,11 @@ def test_the_page_shows_ratios_with_intervals_and_a_dash_where_there_is_none() -
 
     text = page(figures(reached, series, ABOUT, ["AutoGluon did not run: autogluon not installed."]))
 
-    assert "| ours | 1.500 | 1.000 | 0.250 | 1.000 | 80.0 % / 95.0 % | 0.0 % | 1.000 | 0.750 [0.500, 1.000] |" in text
-    assert "| bare | 2.000 | 1.000 | 0.250 | – | – / – | 0.0 % | 1.000 | 1.000 | – | 1.000 |" in text
+    assert "| ours | 1.500 | 1.000 | 0.250 | 1.000 | 80.0 % / 95.0 % | 0.0 % / 50.0 % | 1.000 | 0.750 [" in text
+    assert "| bare | 2.000 | 1.000 | 0.250 | – | – / – | 0.0 % / 0.0 % | 1.000 | 1.000 | – | 1.000 |" in text
     assert "| ours | 0.500 | 1.000 |" in text  # per source
-    assert "| without x | 1.500 | 1.000 | 80.0 % / 95.0 % | 0.0 % | 1.000 | 0.750 [0.500, 1.000] |" in text
+    assert "| **REFERENCE** | 86 71 / 100 – | 86 71 / 100 – |" in text  # per source and week ahead
+    assert "| without x | 1.500 | 1.000 | 80.0 % / 95.0 % | 0.0 % / 50.0 % | 1.000 | 0.750 [0.500, 1.000] |" in text
     assert "AutoGluon did not run: autogluon not installed." in text
     assert "- `reference`: 1, the first: rossmann_1 after 4 days: ValueError" in text
     assert "nan" not in text
@@ -321,19 +349,47 @@ def test_without_data_the_command_says_where_it_looked(
     assert "TENANTCAST_DATA" in capsys.readouterr().err
 
 
-def test_a_small_run_measures_our_own_forecasts_as_our_own_backtest_does(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    series = [known("rossmann_1", 200, 6.0), known("recruit_1", 170, 9.0)]
+def written(series: list[Known], folder: Path) -> Path:
+    """The folder, with the files that the benchmark reads."""
     rows = [
         f"{one.unique_id},{day},{y:.2f}"
         for one in series
         for day, y in zip(one.series.dates, one.series.y, strict=True)
     ]
-    with gzip.open(tmp_path / SALES, "wt") as file:
+    with gzip.open(folder / SALES, "wt") as file:
         file.write("\n".join(["unique_id,ds,y", *rows]) + "\n")
-    (tmp_path / COUNTRIES).write_text("unique_id,country\nrossmann_1,DE\nrecruit_1,JP\n")
-    monkeypatch.setenv("TENANTCAST_DATA", str(tmp_path))
+    (folder / COUNTRIES).write_text("unique_id,country\nrossmann_1,DE\nrecruit_1,JP\n")
+    return folder
+
+
+def test_with_the_global_model_the_rows_are_those_of_our_own_backtest_and_share_its_cost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(global_model, "N_TREES", 8)
+    folder = written([known(f"rossmann_{n}", 160, 6.0 + n) for n in range(1, 6)], tmp_path)
+    method = with_global_model("taught", "taught", {"model_candidates": ["snaive"]}, countries=True)
+    monkeypatch.setitem(methods(), "taught", method)
+    series, file, span = read_known(folder), ResultFile(tmp_path / "results.jsonl"), Span(14, 1)
+
+    assert run([method], series, span, file)
+
+    reached = measure([method], series, span, file)[0]
+    settings = MLSettings(model_candidates=("snaive",), global_model=True)
+    expected, alone = (
+        evaluate(folder / SALES, 14, 1, given, {"rossmann_1": "DE"})["pooled"]
+        for given in (settings, settings.model_copy(update={"global_model": False}))
+    )
+    assert pooled(reached.windows, "mase") == pytest.approx(expected["mase"], rel=1e-5)
+    assert pooled(reached.windows, "mase") != pytest.approx(alone["mase"], rel=1e-3)
+    assert len({scores["cpu"] for scores in reached.windows.values()}) == 1
+    assert pooled(reached.windows, "cpu") > expected["cpu_seconds_per_window"]  # which counts no training
+
+
+def test_a_small_run_measures_our_own_forecasts_as_our_own_backtest_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    series = [known("rossmann_1", 200, 6.0), known("recruit_1", 170, 9.0)]
+    monkeypatch.setenv("TENANTCAST_DATA", str(written(series, tmp_path)))
     results = tmp_path / "results.jsonl"
     command = ["--methods", "snaive,tenantcast_fast", "--horizon", "14", "--windows", "1", "--jobs", "1", "--json",
                "--results", str(results)]  # fmt: skip
@@ -354,6 +410,7 @@ def test_a_small_run_measures_our_own_forecasts_as_our_own_backtest_does(
     for measured in ("mase", "rmsse", "wape", "sql", "coverage_80", "coverage_95"):
         assert ours[measured] == pytest.approx(expected[measured], rel=1e-5), measured
     assert ours["worse"] == expected["share_worse_than_snaive"]
+    assert ours["worse_series"] == expected["share_of_series_worse_than_snaive"]
     text = (tmp_path / "benchmarks.md").read_text()
     assert "| tenantcast `fast` |" in text
     assert "| seasonal naive |" in text

@@ -1,5 +1,6 @@
 """What `doctor` says about what it finds."""
 
+import sys
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,14 @@ from app.services.doctor.database import (
     check_row_security_lint,
     check_tenant_facts,
 )
-from app.services.doctor.machine import check_candidates, check_home, check_signing_key, check_threads, check_time_zones
+from app.services.doctor.machine import (
+    check_candidates,
+    check_home,
+    check_neural,
+    check_signing_key,
+    check_threads,
+    check_time_zones,
+)
 from app.services.doctor.sales import SalesOfTenant, check_row_security
 from app.services.tenants import Tenant
 from app.tenancy import parse_tenant_id
@@ -125,6 +133,18 @@ def test_a_library_that_several_candidates_need_is_named_once(monkeypatch: pytes
 
     assert found.detail.startswith("xgboost, recursive, levels cannot take part")
     assert found.next_step.count("xgboost-cpu") == 1
+
+
+def test_a_network_that_cannot_be_trained_is_a_warning_with_the_extra_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+
+    found = check_neural(MLSettings(global_lstm=True))
+
+    assert found.status == "warn"
+    assert "tenantcast[neural]" in found.next_step
+    assert check_neural(MLSettings()).status == "ok"
 
 
 def test_this_machine_knows_its_time_zones() -> None:

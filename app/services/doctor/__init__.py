@@ -70,6 +70,7 @@ def _of_this_machine(settings: Settings, ml_settings: MLSettings) -> list[Check]
     return [
         machine.check_libraries(),
         machine.check_candidates(ml_settings),
+        machine.check_neural(ml_settings),
         machine.check_time_zones(),
         machine.check_threads(),
         machine.check_home(settings.tenantcast_home),

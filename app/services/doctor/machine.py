@@ -55,6 +55,20 @@ def check_candidates(settings: MLSettings) -> Check:
     )
 
 
+def check_neural(settings: MLSettings) -> Check:
+    """Whoever trains the network of the global model needs PyTorch; forecasting with it does not."""
+    from app.services.ml.neural_training import INSTALL, why_not
+
+    found = _version("torch")
+    here = f"PyTorch {found}" if found else f"PyTorch is not installed ({INSTALL})"
+    if not settings.global_lstm:
+        return Check("neural", "ok", f"off (ML_GLOBAL_LSTM); {here}")
+    reason = why_not(settings.global_lstm_device)
+    if reason:
+        return Check("neural", "warn", f"global_lstm cannot be trained on this machine. {reason}", INSTALL)
+    return Check("neural", "ok", f"{here}, device {settings.global_lstm_device}")
+
+
 def check_time_zones() -> Check:
     """Business days need the IANA time zones."""
     known = zoneinfo.available_timezones()

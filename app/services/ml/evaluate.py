@@ -6,7 +6,6 @@ engine that the worker runs, refitted at every origin. What the engine sees ends
 
 import csv
 import gzip
-import resource
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
@@ -25,6 +24,7 @@ from app.errors import InvalidFile, TenantcastError
 from app.services.ml import metrics as m
 from app.services.ml.calendar import Calendar
 from app.services.ml.candidates.base import Forecaster
+from app.services.ml.cpu_time import cpu_seconds, warm_up
 from app.services.ml.global_backtest import GlobalModels, train_for_origins
 from app.services.ml.ml_engine import LEVELS, BusinessMLEngine
 from app.services.ml.results import EngineResult
@@ -67,6 +67,7 @@ class _Window:
     total_coverage: dict[str, float]  # by the keys of `TOTALS`: 1 inside, 0 outside, nan beyond the horizon
     absolute_error: float
     absolute_sales: float
+    naive_error: float  # absolute, of seasonal naive
     worse_than_snaive: float
     chosen: str
     cpu_seconds: float
@@ -129,7 +130,8 @@ def evaluate(
         series-window, imports not counted. "weeks", with more than one, holds the same for each week, with the share of
         comparisons, the mean size of the stored model (characters) and the mean CPU seconds of a forecast on demand
         three days later; "pooled" is then over all weeks. "global_model", when there are any, says how many were
-        trained and the CPU seconds that took, which are counted nowhere else.
+        trained and the CPU seconds that took, which are counted nowhere else; with `ML_GLOBAL_LSTM`, also why they have
+        no network.
 
     Raises
     ------
@@ -137,10 +139,10 @@ def evaluate(
     """
     settings = settings.model_copy(update={"horizon_days": horizon})
     jobs_list = list(_jobs(_read(path_or_frame), countries or {}))
-    _warm_up()
-    before = _cpu_seconds()
+    warm_up()
+    before = cpu_seconds()
     models = _global_models(jobs_list, horizon, windows, weeks, settings) if settings.global_model else None
-    training = _cpu_seconds() - before
+    training = cpu_seconds() - before
     outcomes = []
     for outcome in _judged(jobs_list, partial(_judge, horizon, windows, weeks, settings), models, jobs):
         outcomes.append(outcome)
@@ -160,8 +162,13 @@ def evaluate(
         ],
         "settings": settings.model_dump(mode="json"),
         "version": __version__,
-        **({"global_model": {"models": len(models.models), "cpu_seconds": training}} if models else {}),
+        **({"global_model": _described(models, training)} if models else {}),
     }
+
+
+def _described(models: GlobalModels, cpu_seconds: float) -> dict[str, Any]:
+    reason = {"no_network": models.no_network} if models.no_network else {}
+    return {"models": len(models.models), "cpu_seconds": cpu_seconds, **reason}
 
 
 def read_series(path_or_frame: "str | Path | pd.DataFrame") -> dict[str, DailySeries]:
@@ -260,18 +267,8 @@ _shared: list[GlobalModels] = []  # of this process: they are too large to trave
 
 
 def _prepare(models: GlobalModels | None) -> None:
-    _warm_up()
+    warm_up()
     _shared[:] = [models] if models else []
-
-
-def _warm_up() -> None:
-    """Import what the candidates import, so that no series pays for it."""
-    import importlib
-    from contextlib import suppress
-
-    for module in ("statsmodels.tsa.statespace.sarimax", "statsmodels.tsa.seasonal", "prophet", "xgboost", "holidays"):
-        with suppress(ImportError):
-            importlib.import_module(module)
 
 
 def _judge(horizon: int, windows: int, weeks: int, settings: MLSettings, job: _Job) -> _Outcome:
@@ -294,10 +291,10 @@ def _once(
 ) -> None:
     """One forecast from the first origin (a number of days known), from nothing."""
     history = series.head(origins[0])
-    engine = BusinessMLEngine(settings, others=_others(history))
-    before = _cpu_seconds()
+    engine = BusinessMLEngine(settings, others=_others(history, settings))
+    before = cpu_seconds()
     result = engine.forecast(history, calendar)
-    spent = _cpu_seconds() - before
+    spent = cpu_seconds() - before
     outcome.windows.append(_measured(series.y, origins[0], horizon, result, spent))
 
 
@@ -308,18 +305,18 @@ def _weekly(
     path = WeeklyPath(settings, calendar)
     for week, known in enumerate(origins, start=1):
         history, later = series.head(known), series.head(known + ON_DEMAND_AFTER_DAYS)
-        others = _others(history)
-        before = _cpu_seconds()
+        others = _others(history, settings)
+        before = cpu_seconds()
         made = path.forecast(history, others)
-        between = _cpu_seconds()
+        between = cpu_seconds()
         path.on_demand(later, others)
-        after = _cpu_seconds()
+        after = cpu_seconds()
         outcome.windows.append(_measured(series.y, known, horizon, made.result, between - before))
         outcome.weeks.append(_WeekCost(week, made.compared, made.artifact_bytes, after - between))
 
 
-def _others(history: DailySeries) -> list[type[Forecaster]]:
-    return [models.candidate(history.end) for models in _shared]
+def _others(history: DailySeries, settings: MLSettings) -> list[type[Forecaster]]:
+    return [candidate for models in _shared for candidate in models.candidates(history.end, settings)]
 
 
 def _measured(y: FloatArray, known: int, horizon: int, result: EngineResult, cpu_seconds: float) -> _Window:
@@ -337,6 +334,7 @@ def _measured(y: FloatArray, known: int, horizon: int, result: EngineResult, cpu
         total_coverage=_total_coverage(actual, result),
         absolute_error=float(np.abs(actual - yhat).sum()),
         absolute_sales=float(np.abs(actual).sum()),
+        naive_error=float(np.abs(actual - naive).sum()),
         worse_than_snaive=float(m.mae(actual, yhat) > WORSE_THAN_SNAIVE * m.mae(actual, naive)),
         chosen=result.chosen,
         cpu_seconds=cpu_seconds,
@@ -372,6 +370,7 @@ def _summary(outcomes: Iterable[_Outcome]) -> dict[str, Any]:
         "coverage_95": _mean([window.coverage_95 for window in done]),
         **{key: _mean([window.total_coverage[key] for window in done]) for key, _, _ in TOTALS},
         "share_worse_than_snaive": _mean([window.worse_than_snaive for window in done]),
+        "share_of_series_worse_than_snaive": _mean([_is_worse(outcome) for outcome in outcomes]),
         "cpu_seconds_per_window": cpu / len(done) if done else None,
     }
 
@@ -398,6 +397,14 @@ def _by_week(outcomes: Iterable[_Outcome], weeks: int) -> list[dict[str, Any]]:
     return rows
 
 
+def _is_worse(outcome: _Outcome) -> float:
+    """1 where seasonal naive beats the forecasts of a series over its windows together, else 0; nan without any."""
+    if not outcome.windows:
+        return float("nan")
+    error = sum(window.absolute_error for window in outcome.windows)
+    return float(error > WORSE_THAN_SNAIVE * sum(window.naive_error for window in outcome.windows))
+
+
 def _mean(values: list[float]) -> float | None:
     """Mean of the defined values; a window whose history repeats itself has no MASE and says nothing."""
     defined = [value for value in values if np.isfinite(value)]
@@ -407,9 +414,3 @@ def _mean(values: list[float]) -> float | None:
 def _chosen(outcome: _Outcome) -> str | None:
     """What forecast the newest window."""
     return outcome.windows[-1].chosen if outcome.windows else None
-
-
-def _cpu_seconds() -> float:
-    """User and system time of this process and its ended children (Prophet's optimiser is one)."""
-    usages = (resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN))
-    return sum(usage.ru_utime + usage.ru_stime for usage in usages)

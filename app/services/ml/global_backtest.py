@@ -9,8 +9,10 @@ from app.config.ml_settings import MLSettings
 from app.errors import NoGlobalModel
 from app.services.ml.calendar import Calendar
 from app.services.ml.candidates.base import Forecaster
-from app.services.ml.candidates.global_levels import GlobalModel, global_levels
+from app.services.ml.candidates.global_levels import GlobalModel
+from app.services.ml.candidates.global_lstm import global_candidates
 from app.services.ml.global_model import Gatherer
+from app.services.ml.neural_training import device_for
 from app.services.ml.series import SEASON, DailySeries
 
 
@@ -20,11 +22,13 @@ class GlobalModels:
 
     days: tuple[date, ...]
     models: tuple[GlobalModel | str, ...]
+    no_network: str = ""  # why they have none although the settings ask for it
 
-    def candidate(self, origin: date) -> type[Forecaster]:
-        """The candidate with the newest model of a day that is not after ``origin``, the last known day."""
+    def candidates(self, origin: date, settings: MLSettings) -> tuple[type[Forecaster], ...]:
+        """Those with the newest model of a day that is not after ``origin``, the last known day."""
         at = bisect_right(self.days, origin) - 1
-        return global_levels(self.models[at] if at >= 0 else "There is no global model of so early a day.")
+        found = self.models[at] if at >= 0 else "There is no global model of so early a day."
+        return global_candidates(found, settings)
 
 
 def train_for_origins(
@@ -35,10 +39,11 @@ def train_for_origins(
     Like a worker's, each is estimated twice: before the folds of the comparison, and at the end.
     """
     days = _first_of_each_week(origins)
+    device, no_network = device_for(settings)
     before_folds = timedelta(days=settings.cv_folds * settings.horizon_days)
     models: list[GlobalModel | str] = []
     for day in days:
-        gatherer = Gatherer([day - before_folds, day], len(tenants))
+        gatherer = Gatherer([day - before_folds, day], len(tenants), device)
         for series, calendar in tenants:
             if series.start <= day:
                 known = series.head(min((day - series.start).days + 1, len(series)))
@@ -47,7 +52,7 @@ def train_for_origins(
             models.append(gatherer.train())
         except NoGlobalModel as error:
             models.append(error.message)
-    return GlobalModels(days, tuple(models))
+    return GlobalModels(days, tuple(models), no_network)
 
 
 def _first_of_each_week(days: Iterable[date]) -> tuple[date, ...]:

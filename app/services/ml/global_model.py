@@ -1,5 +1,7 @@
 """The global model: one direct boosted model over the tenants that agreed, from scale-free rows only.
 
+Where it is asked for and PyTorch is there, a network learns beside the trees (see `neural_training`).
+
 Tenants are added one at a time; of each only a sample of its rows is kept, shares of its own level without a name or
 an amount (see `direct_rows`). How many rows are kept in all is bounded, whatever the number of tenants.
 """
@@ -17,7 +19,11 @@ from app.services.ml.calendar import Calendar
 from app.services.ml.candidates.direct_rows import FIRST_ORIGIN, Rows, Table
 from app.services.ml.candidates.global_levels import NAME, GlobalFit, GlobalModel
 from app.services.ml.candidates.levels import FARTHEST
+from app.services.ml.candidates.network import Network
 from app.services.ml.candidates.trees import Float32Array, Trees
+from app.services.ml.candidates.windows import Windows
+from app.services.ml.lessons import LessonBook
+from app.services.ml.neural_training import Device, train_network
 from app.services.ml.series import SEASON, DailySeries
 
 N_TREES = 300
@@ -47,8 +53,9 @@ def chosen_tenants(tenant_ids: Sequence[UUID]) -> list[UUID]:
 
 @dataclass(eq=False)
 class _Gathered:
-    """Rows for the fit of one day."""
+    """Rows for the fit of one day, and windows for its network."""
 
+    book: LessonBook
     values: list[Float32Array] = field(default_factory=list)
     distances: list[Float32Array] = field(default_factory=list)
 
@@ -56,13 +63,15 @@ class _Gathered:
 class Gatherer:
     """Collects rows of many tenants, one after another, for a fit at each of ``days``.
 
-    ``n_tenants`` is how many will be added at most: it decides the share of each.
+    ``n_tenants`` is how many will be added at most: it decides the share of each. ``device`` is what a network is
+    trained on; None: there will be none.
     """
 
-    def __init__(self, days: Sequence[date], n_tenants: int) -> None:
+    def __init__(self, days: Sequence[date], n_tenants: int, device: Device | None = None) -> None:
         fewest, most = ROWS_PER_TENANT
         self._share = min(max(MOST_ROWS // max(n_tenants, 1), fewest), most)
-        self._gathered = {day: _Gathered() for day in sorted(set(days))}
+        self._gathered = {day: _Gathered(LessonBook(n_tenants)) for day in sorted(set(days))}
+        self._device = device
         self._features: tuple[str, ...] = ()
         self.n_tenants = 0  # of which there are rows
         self.n_rows = 0  # in all fits
@@ -75,8 +84,12 @@ class Gatherer:
             n_days = min((day - series.start).days + 1, len(series))
             if n_days < LEAST_HISTORY:
                 continue
+            known = series.head(n_days)
             with np.errstate(all="ignore"):
-                rows = _sample(Table.of(series.head(n_days), seen).training(), self._share)
+                every = Table.of(known, seen).training()
+                rows = _sample(every, self._share)
+                if self._device:
+                    gathered.book.add(Windows.of(every, known, seen), n_days)
             distance = np.clip(rows.target - rows.base, -FARTHEST, FARTHEST)
             sound = np.isfinite(distance)
             gathered.values.append(rows.values[sound].astype(np.float32))
@@ -85,7 +98,7 @@ class Gatherer:
         self.n_tenants += used
 
     def train(self) -> GlobalModel:
-        """The model. The rows are given up fit by fit.
+        """The model. The rows are given up fit by fit. A device is one that `device_for` gave.
 
         Raises
         ------
@@ -102,8 +115,14 @@ class Gatherer:
         for day in ready:
             gathered = self._gathered.pop(day)
             values, distances = np.concatenate(gathered.values), np.concatenate(gathered.distances)
-            fits.append(GlobalFit(day, Trees.fit(values, distances, PARAMETERS, N_TREES, NAME)))
+            trees = Trees.fit(values, distances, PARAMETERS, N_TREES, NAME)
+            fits.append(GlobalFit(day, trees, self._network(gathered.book)))
         return GlobalModel(tuple(fits), self._features)
+
+    def _network(self, book: LessonBook) -> Network | None:
+        """None when nobody asked for it, or all tenants are too young to hold days out."""
+        lessons = book.lessons()
+        return train_network(*lessons, self._device) if self._device and lessons else None
 
 
 def _sample(rows: Rows, most: int) -> Rows:

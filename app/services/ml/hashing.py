@@ -27,7 +27,10 @@ SNAPSHOT_FORMAT = 1
 MAX_SNAPSHOT = 16_000_000  # bytes of JSON: ten years of days need well under one million
 # They decide when, for whom and whether to warn or to fit again, not what a fitted model forecasts.
 NOT_PART_OF_A_FORECAST = frozenset(
-    {"tenant_ids", "retrain_cron", "global_model_cron", "error_alert_mape", "model_max_age_days", "rescore_days"}
+    {
+        *("tenant_ids", "retrain_cron", "error_alert_mape", "model_max_age_days", "rescore_days"),
+        *("global_model_cron", "global_lstm_device"),
+    }
 )
 GLOBAL_MODEL = "global_model_version"
 TENANT_FACTS = ("time_zone", "cutoff_hour", "country", "language", "currency")

@@ -17,13 +17,14 @@ from app.config.ml_settings import MLSettings
 from app.errors import CandidateFailed, CandidateUnavailable, ModelOutdated, UnknownCountry
 from app.services.ml.anomalies import find_anomalies
 from app.services.ml.backtest import CrossValidation, cross_validate
-from app.services.ml.calendar import Calendar, KnownDay, validate_country
+from app.services.ml.calendar import Calendar, IntArray, KnownDay, validate_country
 from app.services.ml.candidates import CANDIDATES
 from app.services.ml.candidates.base import Forecaster, State
 from app.services.ml.explanation import explain
 from app.services.ml.fitted_model import FittedModel
 from app.services.ml.intervals import ResidualPool, naive_pool
 from app.services.ml.ladder import Member, fallback, fit_member, observe_member
+from app.services.ml.level_shift import find_level_shift
 from app.services.ml.log_space import in_log_space
 from app.services.ml.lookout import NO_LOOKOUT, Lookout
 from app.services.ml.notes import Note, note
@@ -32,6 +33,7 @@ from app.services.ml.promotions import measure_promotions
 from app.services.ml.results import Anomaly, CandidateScore, EngineResult, Forecast, Residuals
 from app.services.ml.selection import FLOOR, Selection, select
 from app.services.ml.series import (
+    CLOSURE_DAYS,
     BoolArray,
     DailySeries,
     FloatArray,
@@ -299,7 +301,9 @@ class BusinessMLEngine:
         closures, one_offs = unannounced_closures(capped), _one_offs(capped, seen)
         untold = closures | one_offs
         silent = tuple(KnownDay(day.item(), "closure") for day in capped.dates[untold])
-        quiet_days = _run_at_end(closures)
+        announced = calendar.closures(capped.start, len(capped))
+        quiet_days = _run_at_end(closures & ~announced)
+        quiet_days = quiet_days if quiet_days >= CLOSURE_DAYS else 0  # whoever announces a closure announces its end
         if quiet_days:
             notes.append(note("quiet_days", n=quiet_days))
         for name in settings.model_candidates:
@@ -309,6 +313,9 @@ class BusinessMLEngine:
         wrapped = tuple(in_log_space(c) if settings.log_transform else c for c in chosen)
         seen = replace(seen, known_days=(*calendar.known_days, *silent))
         notes += self._promotions(capped, seen)
+        shift = find_level_shift(capped, seen)
+        if shift.days:
+            notes.append(note("level_shift", n=shift.days, change=f"{shift.factor - 1:+.0%}"))
         everyone = (*wrapped, *self._others)
         return _Task(capped, seen, bool((series.y >= 0).all()), everyone, one_offs, quiet_days, notes)
 
@@ -378,8 +385,7 @@ class BusinessMLEngine:
         """Residuals of the blend on past folds, days known to be closed left out; naive differences without folds."""
         if choice.out_of_fold is None:
             return naive_pool(task.series)
-        residuals = (validation.actual - choice.out_of_fold).ravel()
-        days = np.concatenate([np.arange(fold.cutoff, fold.cutoff + fold.horizon) for fold in validation.folds])
+        days, residuals = _residuals(task, validation, choice.out_of_fold)
         is_open = ~task.closing(task.series).closed(task.series.start, len(task.series))[days]
         if not is_open.any():
             return naive_pool(task.series)
@@ -392,8 +398,8 @@ class BusinessMLEngine:
         if choice.out_of_fold is None:
             return naive_errors(task.series)
         closed = task.closing(task.series).closed(task.series.start, len(task.series))
-        days = np.array([np.arange(fold.cutoff, fold.cutoff + fold.horizon) for fold in validation.folds])
-        return past_errors(validation.actual - choice.out_of_fold, closed[days], _learned_share(choice))
+        days, residuals = _residuals(task, validation, choice.out_of_fold)
+        return past_errors(residuals, closed[days], _learned_share(choice))
 
     def _totals(self, task: _Task, forecast: Forecast, errors: FloatArray) -> tuple[Total, ...]:
         is_open = ~task.closing(task.series).closed(forecast.start, forecast.yhat.size)
@@ -458,6 +464,20 @@ def _around_closures(task: _Task, validation: CrossValidation | None) -> CrossVa
         return validation
     spans = (closed[fold.cutoff : fold.cutoff + fold.horizon] for fold in validation.folds)
     return None if any(2 * int(span.sum()) >= span.size for span in spans) else replace(validation, closed=closed)
+
+
+def _residuals(task: _Task, validation: CrossValidation, out_of_fold: FloatArray) -> tuple[IntArray, FloatArray]:
+    """Days of the folds (as indices) and actual minus forecast, at the level of today, both shape (n_folds, horizon).
+
+    Folds that a change of level fell upon say nothing about forecasts that know of it; they are left out, unless there
+    are no others.
+    """
+    n_days = len(task.series)
+    shift = find_level_shift(task.series, task.calendar)
+    days = np.array([np.arange(fold.cutoff, fold.cutoff + fold.horizon) for fold in validation.folds])
+    residuals = (validation.actual - out_of_fold) * shift.factors(n_days)[days]
+    told = [not shift.is_missed(fold.cutoff, fold.horizon, n_days) for fold in validation.folds]
+    return (days[told], residuals[told]) if any(told) else (days, residuals)
 
 
 def _one_offs(series: DailySeries, calendar: Calendar) -> BoolArray:

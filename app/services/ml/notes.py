@@ -20,6 +20,9 @@ WORDS: dict[str, dict[str, tuple[str, ...]]] = {
                 "closed or the sales did not arrive, enter the closure in the calendar or check the import."
             ),
         ),
+        "level_shift": (
+            "Sales changed by {change} {n} days ago and stayed so: earlier days were converted to the level of today.",
+        ),
         "huge_days": ("Days beyond {limit} were cut to that: check the sales for typing errors.",),
         "no_such_candidate": ("There is no candidate called {name!r}; it was left out.",),
         "no_such_country": ("{country!r} is unknown: the forecast was made without public holidays. {hint}",),
@@ -31,6 +34,7 @@ WORDS: dict[str, dict[str, tuple[str, ...]]] = {
         ),
         "candidate_failed": ("{method} failed and took no part.",),
         "no_global_model": ("There is no global model yet; the forecast was made without it.",),
+        "no_network": ("The global model has no neural part yet; the forecast was made without it.",),
         "global_model_refused": ("The global model could not be verified; the forecast was made without it.",),
         "global_model_newer": (
             "The global model has seen other tenants' sales through {day}, after the last sale here; it was left out.",
@@ -76,6 +80,9 @@ WORDS: dict[str, dict[str, tuple[str, ...]]] = {
                 "importación."
             ),
         ),
+        "level_shift": (
+            "Las ventas cambiaron un {change} hace {n} días y siguen así: lo anterior se ha pasado al nivel de hoy.",
+        ),
         "huge_days": ("Los días por encima de {limit} se han recortado: comprueba que no haya ventas mal tecleadas.",),
         "no_such_candidate": ("No hay ningún método llamado {name!r}; se ha dejado fuera.",),
         "no_such_country": ("No se conoce {country!r}: la previsión se ha hecho sin festivos.",),
@@ -87,6 +94,7 @@ WORDS: dict[str, dict[str, tuple[str, ...]]] = {
         ),
         "candidate_failed": ("El método «{method}» falló y no participó.",),
         "no_global_model": ("Aún no hay modelo global; la previsión se ha hecho sin él.",),
+        "no_network": ("El modelo global aún no tiene parte neuronal; la previsión se ha hecho sin ella.",),
         "global_model_refused": ("El modelo global no se pudo verificar; la previsión se ha hecho sin él.",),
         "global_model_newer": (
             "El modelo global conoce ventas de otros hasta el {day}, posteriores a las de aquí; se ha dejado fuera.",

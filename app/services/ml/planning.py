@@ -15,7 +15,9 @@ from app.services import runs
 from app.services.ml.artifact import ArtifactKeys
 from app.services.ml.candidates.base import Forecaster
 from app.services.ml.candidates.global_levels import NAME as GLOBAL_LEVELS
-from app.services.ml.candidates.global_levels import GlobalModel, global_levels
+from app.services.ml.candidates.global_levels import GlobalModel
+from app.services.ml.candidates.global_lstm import NAME as GLOBAL_LSTM
+from app.services.ml.candidates.global_lstm import global_candidates
 from app.services.ml.fitted_model import FittedModel
 from app.services.ml.global_store import GlobalModelStore
 from app.services.ml.hashing import (
@@ -31,7 +33,7 @@ from app.services.ml.intake import TenantInput
 from app.services.ml.lookout import Lookout
 from app.services.ml.ml_engine import BusinessMLEngine
 from app.services.ml.model_version_manager import ModelVersionManager
-from app.services.ml.notes import Note
+from app.services.ml.notes import Note, note
 from app.services.ml.reanchoring import NOT_CARRIED, Anchor, comparison_phase, judge, judge_week
 from app.services.ml.results import EngineResult, TrainingReport
 from app.services.ml.series import DailySeries
@@ -128,23 +130,25 @@ def carry_out(task: Task, plan: Plan) -> tuple[EngineResult, Plan]:
 
 
 def _with_global_model(task: Task, plan: Plan) -> Plan:
-    """The plan with the global model as one more candidate; why there is none becomes a note."""
+    """The plan with the candidates of the global model; why there is none becomes a note."""
     found = _global_model(task, plan)
     if isinstance(found, Note):
         task.report["notes"] = [*task.report["notes"], found.as_dict()]
-        candidate, version = global_levels(str(found)), None
+        candidates, version = global_candidates(str(found), plan.settings), None
     else:
-        candidate, version = global_levels(found), found.version
-    return replace(plan, others=(candidate,), fit_document=with_global_model(plan.fit_document, version))
+        candidates, version = global_candidates(found, plan.settings), found.version
+        if plan.settings.global_lstm and not found.has_network:
+            task.report["notes"] = [*task.report["notes"], note("no_network").as_dict()]
+    return replace(plan, others=candidates, fit_document=with_global_model(plan.fit_document, version))
 
 
 def _others_of(task: Task, plan: Plan, model: FittedModel) -> tuple[type[Forecaster], ...]:
     """The global model that a stored model was blended with, of its own version; nothing where it was not."""
-    state = model.members.get(GLOBAL_LEVELS)
-    if state is None:
+    states = [model.members[name] for name in (GLOBAL_LEVELS, GLOBAL_LSTM) if name in model.members]
+    if not states:
         return ()
-    found = _global_model(task, plan, str(state.get("version")))
-    return (global_levels(str(found) if isinstance(found, Note) else found),)
+    found = _global_model(task, plan, str(states[0].get("version")))
+    return global_candidates(str(found) if isinstance(found, Note) else found, plan.settings)
 
 
 def _global_model(task: Task, plan: Plan, version: str | None = None) -> GlobalModel | Note:

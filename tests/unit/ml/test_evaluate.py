@@ -10,17 +10,19 @@ import pytest
 from app import __version__
 from app.config.ml_settings import MLSettings
 from app.errors import InvalidFile
+from app.services.ml import global_model
 from app.services.ml import metrics as m
 from app.services.ml.calendar import Calendar
 from app.services.ml.evaluate import evaluate
 from app.services.ml.fitted_model import FittedModel
 from app.services.ml.ml_engine import BusinessMLEngine
+from app.services.ml.series import DailySeries
 from tests.factories import closed_on_sundays, weekly_series
 
 KEYS = {
     "series", "windows", "failed", "mase", "rmsse", "wape", "smape", "sql", "coverage_80", "coverage_95",
     "coverage_80_total_7", "coverage_95_total_7", "coverage_80_total_28", "coverage_95_total_28",
-    "share_worse_than_snaive", "cpu_seconds_per_window",
+    "share_worse_than_snaive", "share_of_series_worse_than_snaive", "cpu_seconds_per_window",
 }  # fmt: skip
 CHEAP = MLSettings(model_candidates=("naive", "snaive", "weekday_mean"))
 
@@ -64,6 +66,26 @@ def test_numbers_match_forecasts_made_by_hand():
     assert pooled["cpu_seconds_per_window"] > 0
 
 
+def test_a_series_is_worse_than_seasonal_naive_by_the_errors_of_all_its_windows_together():
+    steady = weekly_series(120, noise=0.3)
+    moved = DailySeries(steady.start, np.where(np.arange(120) < 99, 1.0, 3.0) * steady.y)  # last week knows it first
+    series, engine = {"steady": steady, "moved": moved}, BusinessMLEngine(CHEAP.model_copy(update={"horizon_days": 7}))
+    expected = {}
+    for name, one in series.items():
+        error = naive = 0.0
+        for known in (99, 106, 113):
+            actual = one.y[known : known + 7]
+            error += np.abs(actual - engine.forecast(one.head(known), Calendar()).forecast.yhat).sum()
+            naive += np.abs(actual - one.y[known - 7 : known]).sum()
+        expected[name] = float(error > 1.02 * naive)
+
+    result = evaluate(frame_of(**series), 7, 3, CHEAP)
+
+    assert {row["unique_id"]: row["share_of_series_worse_than_snaive"] for row in result["series"]} == expected
+    assert expected == {"steady": 0.0, "moved": 1.0}
+    assert result["pooled"]["share_of_series_worse_than_snaive"] == 0.5
+
+
 def test_totals_are_judged_by_their_own_bands_as_far_as_the_horizon_goes():
     series = weekly_series(200, noise=0.3)
     whole = BusinessMLEngine(CHEAP.model_copy(update={"horizon_days": 28})).forecast(series.head(172), Calendar())
@@ -101,13 +123,21 @@ def test_days_after_an_origin_do_not_change_its_forecast():
     assert other["wape"] == pytest.approx(m.wape(1.5 * series.y[186:], yhat.forecast.yhat))
 
 
-def test_processes_give_the_same_numbers():
-    alone, together = evaluate(two_shops(), 14, 2, CHEAP), evaluate(two_shops(), 14, 2, CHEAP, jobs=2)
+def test_processes_give_the_same_numbers(monkeypatch):
+    monkeypatch.setattr(global_model, "N_TREES", 8)
+    shops = frame_of(**{name: weekly_series(150, noise=0.3, seed=seed) for seed, name in enumerate("abcde")})
+    settings = CHEAP.model_copy(update={"global_model": True})
 
-    for result in (alone, together):
+    alone, together, untaught = (
+        evaluate(shops, 14, 1, given, jobs=jobs) for given, jobs in ((settings, 1), (settings, 2), (CHEAP, 1))
+    )
+
+    for result in (alone, together, untaught):
+        assert result.pop("global_model", {}).get("models", 0) == int(result["settings"]["global_model"])
         for row in [result["pooled"], *result["series"]]:
             row.pop("cpu_seconds_per_window")
     assert alone == together
+    assert alone["pooled"]["mase"] != untaught["pooled"]["mase"]
 
 
 def test_progress_counts_the_series():

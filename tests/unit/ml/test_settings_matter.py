@@ -34,6 +34,7 @@ CHANGES = {
 READ_ELSEWHERE = {
     "stale_after_days",  # decides which day is the last one: tests/contract/test_intake_contract.py
     "global_model",  # whether there is one more candidate: tests/integration/test_global_model.py
+    "global_lstm",  # likewise: tests/unit/ml/test_global_lstm.py
 }
 
 

@@ -14,10 +14,12 @@ from app.config.ml_settings import MLSettings
 from app.errors import ArtifactRefused, CandidateFailed
 from app.services.ml.calendar import Calendar, days_since_payday
 from app.services.ml.candidates.base import State
+from app.services.ml.level_shift import NO_SHIFT, LevelShift, find_level_shift
 from app.services.ml.promotions import Promotions, measure_promotions
 from app.services.ml.series import SEASON, BoolArray, DailySeries, FloatArray, weekdays_from
 
 ODD_WEEKS, ODD_MOST, ODD_KNOWN = 8, 2, 4  # same weekdays looked at, zeros allowed among them, days needed
+LONG_GAP_WEEKS = 8  # after so many missing ones a weekday is taken to be what its last 8 known days were
 HOLIDAY = "holiday: "  # what the regressor of one public holiday is called, before its name
 # Days since the last payday, from and before: the day, the day after, the first five.
 PAYDAY_SPANS = {"payday": (0, 1), "payday_morrow": (1, 2), "payday_week": (0, 5)}
@@ -43,6 +45,7 @@ class Candidate(ABC):
         self._series: DailySeries | None = None
         self._calendar = Calendar()
         self._promotions = Promotions()
+        self._level_shift: LevelShift = NO_SHIFT
 
     @classmethod
     def from_settings(cls, settings: MLSettings) -> Self:  # noqa: ARG003 - the contract's signature
@@ -91,6 +94,7 @@ class Candidate(ABC):
         series = self._origin()
         fitted = self._fitted_values(series, self._calendar)
         fitted = fitted * self._promotions.factors(self._calendar, series.start, len(series))
+        fitted = fitted / self._level_shift.factors(len(series))
         return np.where(np.isinf(fitted), np.nan, fitted)
 
     def predict(self, horizon: int) -> FloatArray:
@@ -139,9 +143,11 @@ class Candidate(ABC):
         return self._series
 
     def usual_sales(self, series: DailySeries, calendar: Calendar) -> DailySeries:
-        """The sales of usual days; what promotions sold is measured anew at every origin."""
+        """The sales of usual days at the level of the last one; both are measured anew at every origin."""
         self._promotions = measure_promotions(series, calendar)
-        return self._promotions.taken_from(series, calendar)
+        usual = self._promotions.taken_from(series, calendar)
+        self._level_shift = find_level_shift(usual, calendar)
+        return self._level_shift.taken_from(usual)
 
     def _estimate(self, series: DailySeries, calendar: Calendar) -> None:  # noqa: B027 - a step that may be left out
         """Learn parameters; methods without any keep this."""
@@ -332,6 +338,27 @@ def carried_forward(rows: FloatArray) -> FloatArray:
     last = np.where(np.isnan(rows), 0, np.arange(len(rows))[:, None])
     np.maximum.accumulate(last, axis=0, out=last)
     return np.asarray(np.take_along_axis(rows, last, axis=0))
+
+
+def over_long_gaps(days: FloatArray) -> FloatArray:
+    """Days with the mean of the last 8 known same weekdays from the 8th missing one in a row on, shape (n_days,).
+
+    Otherwise a shop that reopens after two months has no past to be forecast from. Itself without such a gap.
+    """
+    weeks = by_week(days)
+    known = ~np.isnan(weeks)
+    count = np.cumsum(known, axis=0)
+    before = np.vstack([np.zeros((LONG_GAP_WEEKS, SEASON), dtype=np.int64), count])[: len(count)]
+    missed = (count > 0) & (count == before)
+    if not missed.any():
+        return days
+    filled = weeks.copy()
+    for weekday in np.flatnonzero(missed.any(axis=0)):
+        totals = np.cumsum(np.append(0.0, weeks[known[:, weekday], weekday]))
+        until = count[missed[:, weekday], weekday]
+        since = np.maximum(until - LONG_GAP_WEEKS, 0)
+        filled[missed[:, weekday], weekday] = (totals[until] - totals[since]) / (until - since)
+    return np.asarray(filled.ravel()[-days.size :])
 
 
 def repeated_week(week: FloatArray, horizon: int) -> FloatArray:

@@ -13,7 +13,7 @@ import numpy as np
 
 from app.services.ml.calendar import Calendar, IntArray
 from app.services.ml.candidates import lags
-from app.services.ml.candidates.common import telling_sales
+from app.services.ml.candidates.common import over_long_gaps, telling_sales
 from app.services.ml.series import SEASON, BoolArray, DailySeries, FloatArray
 
 STEPS = 28  # days ahead that are learned; a longer horizon is forecast like the days of the same weekday and phase
@@ -88,7 +88,10 @@ class Table:
             [np.full(PADDING, np.nan), np.sign(telling) * np.sqrt(np.abs(telling)), np.full(n_ahead, np.nan)]
         )
         self._means = RunningMean(self._roots)
-        self._squares = RunningMean(self._roots**2)
+        # What looks back from an origin looks over a long closure; what looks at single days of the past does not.
+        self._seen = over_long_gaps(self._roots)
+        self._seen_means = self._means if self._seen is self._roots else RunningMean(self._seen)
+        self._squares = RunningMean(self._seen**2)
         self._changes = RunningMean(
             np.concatenate([np.full(SEASON, np.nan), np.abs(self._roots[SEASON:] - self._roots[:-SEASON])])
         )
@@ -139,7 +142,7 @@ class Table:
         size = np.sqrt(np.nan_to_num(self._squares.between(origin - YEAR, origin)))
         size = np.where(size > 0, size, 1.0)
         spread = np.fmax(self._changes.between(origin - YEAR, origin) / size, LEAST_SPREAD)
-        month = np.nan_to_num(self._means.between(origin - MONTH, origin)) / size
+        month = np.nan_to_num(self._seen_means.between(origin - MONTH, origin)) / size
         recent = self._same_weekdays(origins, steps) / size[..., None]
         base = np.where(np.isnan(recent).all(axis=-1), month, _mean(recent))
         columns = {
@@ -169,7 +172,7 @@ class Table:
     def _same_weekdays(self, origins: IntArray, steps: IntArray) -> FloatArray:
         """Roots of the last 8 same weekdays before the origin, newest first, shape (n_origins, n_steps, 8)."""
         week = origins[:, None] + np.arange(SEASON) + PADDING
-        return np.asarray(self._roots[week[..., None] - SEASON * np.arange(1, WEEKS + 1)][:, steps % SEASON])
+        return np.asarray(self._seen[week[..., None] - SEASON * np.arange(1, WEEKS + 1)][:, steps % SEASON])
 
     def _recent_features(self, recent: FloatArray, steps: IntArray) -> dict[str, FloatArray]:
         """Single same weekdays, newest first, those of the two-weekly phase, their middle and their spread."""
@@ -190,7 +193,7 @@ class Table:
         self, origin: IntArray, size: FloatArray, spread: FloatArray, month: FloatArray
     ) -> dict[str, FloatArray]:
         """How the mean of other spans differs from that of the last month, and the shares of days without sales."""
-        means = {f"level_{span}": self._means.between(origin - span, origin) / size for span in SPANS}
+        means = {f"level_{span}": self._seen_means.between(origin - span, origin) / size for span in SPANS}
         differences = {name: (mean - month) / spread for name, mean in means.items()}
         return differences | {f"zeros_{span}": self._zeros.between(origin - span, origin) for span in (MONTH, YEAR)}
 

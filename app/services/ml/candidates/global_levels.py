@@ -1,23 +1,25 @@
 """Global levels: the rows of `levels`, learned from many tenants at once. Opt-in: see docs/how-to/global-model.md.
 
 The model is estimated beforehand, over the tenants that agreed (`app.services.ml.global_model`), and only used here:
-once with what was known before the folds of the comparison, once with all that was known when it was trained.
+once with what was known before the folds of the comparison, once with all that was known when it was trained. Beside
+its trees it may hold a network, which `global_lstm` forecasts with.
 """
 
 import hashlib
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
-from typing import ClassVar, Self
+from typing import ClassVar, Self, TypeVar
 
 import numpy as np
 
 from app.config.ml_settings import MLSettings
 from app.errors import ArtifactRefused, CandidateFailed, CandidateUnavailable
 from app.services.ml.calendar import Calendar
-from app.services.ml.candidates.base import Forecaster, State
+from app.services.ml.candidates.base import State
 from app.services.ml.candidates.direct import DirectCandidate
 from app.services.ml.candidates.direct_rows import FIRST_ORIGIN, Rows
+from app.services.ml.candidates.network import Network
 from app.services.ml.candidates.trees import Trees
 from app.services.ml.series import DailySeries, FloatArray
 
@@ -29,16 +31,31 @@ Names = tuple[str, ...]
 
 @dataclass(frozen=True, eq=False)
 class GlobalFit:
-    """Trees that have seen no day of any tenant after ``trained_through``."""
+    """Trees, and perhaps a network, that have seen no day of any tenant after ``trained_through``."""
 
     trained_through: date
     trees: Trees
+    network: Network | None = None
 
     @cached_property
     def digest(self) -> bytes:
-        """SHA-256 of the trees."""
+        """SHA-256 of trees and network."""
         state = self.trees.state()
-        return hashlib.sha256(b"".join(np.asarray(state[name]).tobytes() for name in sorted(state))).digest()
+        parts = [np.asarray(state[name]).tobytes() for name in sorted(state)]
+        return hashlib.sha256(b"".join([*parts, self.network.digest if self.network else b""])).digest()
+
+    def state(self) -> State:
+        """Plain; without a network there is no such key, as in models from before there were any."""
+        state: State = {"trained_through": self.trained_through.isoformat(), "trees": self.trees.state()}
+        return state | ({"network": self.network.state()} if self.network else {})
+
+    @classmethod
+    def restore(cls, state: object) -> "GlobalFit":
+        """Back from `state`; KeyError, TypeError or ValueError when it is none."""
+        if not isinstance(state, dict):
+            raise TypeError("no fit")
+        network = Network.restore(state["network"]) if "network" in state else None
+        return cls(date.fromisoformat(state["trained_through"]), Trees.restore(state["trees"]), network)
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,9 +70,14 @@ class GlobalModel:
         """The last day that the newest fit has seen."""
         return self.fits[-1].trained_through
 
+    @property
+    def has_network(self) -> bool:
+        """Whether every fit has one."""
+        return all(fit.network for fit in self.fits)
+
     @cached_property
     def version(self) -> str:
-        """The day, and a digest of the trees: equal rows give the same version."""
+        """The day, and a digest of what was learned: equal rows give the same version."""
         digest = hashlib.sha256(b"".join(fit.digest for fit in self.fits)).hexdigest()
         return f"{self.trained_through:%Y%m%d}.{digest[:VERSION_DIGITS]}"
 
@@ -65,7 +87,7 @@ class GlobalModel:
 
     def to_state(self) -> State:
         """Plain numbers, strings and bytes, as `artifact` stores them."""
-        fits = [{"trained_through": fit.trained_through.isoformat(), "trees": fit.trees.state()} for fit in self.fits]
+        fits = [fit.state() for fit in self.fits]
         return {"format": FORMAT, "features": list(self.features), "fits": fits}
 
     @classmethod
@@ -88,22 +110,21 @@ def _checked(state: State) -> GlobalModel:
     fits, features = state["fits"], state["features"]
     if not isinstance(fits, list) or not isinstance(features, list) or not fits:
         raise ValueError("no fits or no names")
-    found = tuple(GlobalFit(date.fromisoformat(fit["trained_through"]), Trees.restore(fit["trees"])) for fit in fits)
+    found = tuple(map(GlobalFit.restore, fits))
     if [fit.trained_through for fit in found] != sorted({fit.trained_through for fit in found}):
         raise ValueError("the fits are not in the order of their days")
     return GlobalModel(found, tuple(map(str, features)))
 
 
-class GlobalLevels(DirectCandidate):
-    """`levels` with parameters of many tenants: nothing of the tenant's own is estimated.
+class GlobalCandidate(DirectCandidate):
+    """A method with parameters of many tenants: nothing of the tenant's own is estimated.
 
     Montero-Manso & Hyndman (2021), *Principles and algorithms for forecasting groups of time series: locality and
     globality*, IJF 37(4), 1632-1653.
     """
 
-    name: ClassVar[str] = NAME
     min_history: ClassVar[int] = FIRST_ORIGIN
-    model: ClassVar[GlobalModel | None] = None  # a subclass of `global_levels` has one
+    model: ClassVar[GlobalModel | None] = None  # a subclass of `with_model` has one
     absence: ClassVar[str] = "There is no global model."
 
     def __init__(self) -> None:
@@ -124,12 +145,7 @@ class GlobalLevels(DirectCandidate):
     def _estimate(self, series: DailySeries, calendar: Calendar) -> None:  # noqa: ARG002 - the contract's signature
         self._fit = self._trained().known_by(series.end)
         if self._fit is None:
-            raise _left_out(f"The global model has seen days of other tenants after {series.end}.")
-
-    def _sales(self, rows: Rows) -> FloatArray:
-        if rows.names != self._trained().features:
-            raise _left_out("The global model was trained by another version of tenantcast.")
-        return rows.sales(rows.base + self._chosen().trees.predict(rows.values))
+            raise left_out(f"The global model has seen days of other tenants after {series.end}.")
 
     def _parameters(self) -> State:
         """Which model, not the model: it lies in one place for all tenants."""
@@ -144,22 +160,44 @@ class GlobalLevels(DirectCandidate):
 
     def _chosen(self) -> GlobalFit:
         if self._fit is None:
-            raise CandidateFailed(f"{NAME} has no model before `fit`.")
+            raise CandidateFailed(f"{self.name} has no model before `fit`.")
         return self._fit
+
+    def _check(self, rows: Rows) -> None:
+        """Raise CandidateUnavailable unless the model was trained on such rows."""
+        if rows.names != self._trained().features:
+            raise left_out("The global model was trained by another version of tenantcast.")
 
     @classmethod
     def _trained(cls) -> GlobalModel:
         if cls.model is None:
-            raise _left_out(cls.absence)
+            raise left_out(cls.absence)
         return cls.model
 
 
-def global_levels(found: GlobalModel | str) -> type[Forecaster]:
+class GlobalLevels(GlobalCandidate):
+    """`levels` with trees of many tenants."""
+
+    name: ClassVar[str] = NAME
+
+    def _sales(self, rows: Rows) -> FloatArray:
+        self._check(rows)
+        return rows.sales(rows.base + self._chosen().trees.predict(rows.values))
+
+
+Kind = TypeVar("Kind", bound=GlobalCandidate)
+
+
+def with_model(kind: type[Kind], found: GlobalModel | str) -> type[Kind]:
     """The candidate that forecasts with the model; for a text, it is unavailable for that reason."""
-    if isinstance(found, str):
-        return type("GlobalLevels", (GlobalLevels,), {"absence": found})
-    return type("GlobalLevels", (GlobalLevels,), {"model": found})
+    return type(kind.__name__, (kind,), {"absence": found} if isinstance(found, str) else {"model": found})
 
 
-def _left_out(reason: str) -> CandidateUnavailable:
+def global_levels(found: GlobalModel | str) -> type[GlobalLevels]:
+    """`with_model` of the trees."""
+    return with_model(GlobalLevels, found)
+
+
+def left_out(reason: str) -> CandidateUnavailable:
+    """The error of a candidate that cannot take part, which stops none of the others."""
     return CandidateUnavailable(reason, next_step="The other candidates make the forecast.")

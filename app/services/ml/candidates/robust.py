@@ -44,14 +44,16 @@ class RobustRidge:
         """
         centre, deviation = rows.mean(axis=0), rows.std(axis=0)
         varies = deviation > LEAST_DEVIATION
-        standard = (rows[:, varies] - centre[varies]) / deviation[varies]
+        standard = np.ones((target.size, int(varies.sum()) + 1))  # the last column is the intercept's
+        standard[:, :-1] = (rows[:, varies] - centre[varies]) / deviation[varies]
+        costs = np.append(penalties[varies], 0.0)
         prior = np.ones(target.size) if weights is None else weights * (target.size / weights.sum())
-        slopes, level = np.zeros(int(varies.sum())), float(np.median(target))
-        importance = prior
+        solution, importance = np.zeros(costs.size), prior
         for _ in range(reweightings + 1):
-            slopes, level = _weighted_ridge(standard, target, importance, penalties[varies])
-            importance = prior / np.maximum(np.abs(target - level - standard @ slopes), SMALLEST_RESIDUAL)
+            solution = _weighted_ridge(standard, target, importance, costs)
+            importance = prior / np.maximum(np.abs(target - standard @ solution), SMALLEST_RESIDUAL)
             importance *= target.size / importance.sum()
+        slopes, level = solution[:-1], float(solution[-1])
         coefficients = np.zeros(rows.shape[1])
         coefficients[varies] = slopes / deviation[varies]
         return cls(level - float(centre @ coefficients), coefficients)
@@ -73,13 +75,13 @@ class RobustRidge:
         return cls(intercept, float_vector(state, "coefficients", n_columns))
 
 
-def _weighted_ridge(
-    rows: FloatArray, target: FloatArray, weights: FloatArray, penalties: FloatArray
-) -> tuple[FloatArray, float]:
-    """Slopes, shape (k,), and intercept; the normal equations are positive definite for penalties above zero."""
-    total = weights.sum()
-    middle, level = weights @ rows / total, float(weights @ target / total)
-    centred = rows - middle
-    weighted = centred * weights[:, None]
-    slopes = np.linalg.solve(weighted.T @ centred + np.diag(penalties), weighted.T @ (target - level))
-    return slopes, level - float(middle @ slopes)
+def _weighted_ridge(rows: FloatArray, target: FloatArray, weights: FloatArray, penalties: FloatArray) -> FloatArray:
+    """Coefficients, shape (k,), from the normal equations; the weights enter as roots, so that both factors are equal.
+
+    Of a product of a matrix with itself only half is computed.
+    """
+    roots = np.sqrt(weights)
+    weighted = rows * roots[:, None]
+    return np.asarray(
+        np.linalg.solve(weighted.T @ weighted + np.diag(penalties), weighted.T @ (target * roots)), dtype=np.float64
+    )

@@ -4,7 +4,6 @@ What XGBoost would store and load is ten times as large and slow to read, and as
 walking the trees here; so a fitted ensemble is these arrays and nothing else.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from app.errors import CandidateFailed, CandidateUnavailable
+from app.services.ml.candidates import ubjson
 from app.services.ml.candidates.base import State
 from app.services.ml.series import BoolArray, FloatArray
 
@@ -65,19 +65,20 @@ class Trees:
             booster = xgb.Booster(SHARED | dict(parameters), [data])
             for step in range(n_trees):  # `xgb.train` ends with a copy of the whole booster
                 booster.update(data, step)
-            model = json.loads(bytes(booster.save_raw("json")))["learner"]
+            model: Any = ubjson.decode(bytes(booster.save_raw("ubj")))
         except xgb.core.XGBoostError as error:
             raise CandidateFailed(f"{name} could not be fitted: {str(error).splitlines()[0]}") from error
-        trees, base = model["gradient_booster"]["model"]["trees"], model["learner_model_param"]["base_score"]
+        learner = model["learner"]
+        trees, base = learner["gradient_booster"]["model"]["trees"], learner["learner_model_param"]["base_score"]
         return cls._of(trees, float(base.strip("[]")), rows.shape[1])
 
     @classmethod
-    def _of(cls, trees: list[dict[str, list[float]]], base: float, n_features: int) -> "Trees":
-        """From XGBoost's own JSON."""
-        sizes = [len(tree["left_children"]) for tree in trees]
+    def _of(cls, trees: list[dict[str, npt.NDArray[Any]]], base: float, n_features: int) -> "Trees":
+        """From XGBoost's own model."""
+        sizes = [tree["left_children"].size for tree in trees]
         roots = np.cumsum([0, *sizes[:-1]])
         first = np.repeat(roots, sizes)
-        joined = {name: np.array([x for tree in trees for x in tree[name]]) for name in _NODE_LISTS}
+        joined = {name: np.concatenate([tree[name] for tree in trees]) for name in _NODE_ARRAYS}
         leaf = joined["left_children"] < 0
         here = np.arange(leaf.size)
         return cls(
@@ -203,7 +204,7 @@ class Trees:
         )
 
 
-_NODE_LISTS = ("left_children", "right_children", "split_indices", "split_conditions", "default_left")
+_NODE_ARRAYS = ("left_children", "right_children", "split_indices", "split_conditions", "default_left")
 
 
 def _medians(leaf: npt.NDArray[np.int32], values: FloatArray, n_leaves: int) -> FloatArray:

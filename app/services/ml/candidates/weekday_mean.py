@@ -5,7 +5,14 @@ from typing import ClassVar
 import numpy as np
 
 from app.services.ml.calendar import Calendar, IntArray
-from app.services.ml.candidates.common import Candidate, by_week, carried_forward, repeated_week, telling_sales
+from app.services.ml.candidates.common import (
+    Candidate,
+    by_week,
+    carried_forward,
+    over_long_gaps,
+    repeated_week,
+    telling_sales,
+)
 from app.services.ml.series import SEASON, BoolArray, DailySeries, FloatArray
 
 FIRST_PRIOR = 0.75  # weeks that the mean of all weekdays counts for, before days of one weekday can be compared
@@ -39,7 +46,7 @@ class WeekdayMean(Candidate):
 
     def _means(self, series: DailySeries, calendar: Calendar) -> FloatArray:
         """Of each week and the `weeks` - 1 before it, shape (n_weeks, 7); nan before the first known day."""
-        weeks = by_week(telling_sales(series, calendar, knows_holidays=False))
+        weeks = by_week(over_long_gaps(telling_sales(series, calendar, knows_holidays=False)))
         padded = np.vstack([np.full((self.weeks - 1, SEASON), np.nan), weeks])
         size = max(float(np.nanmax(np.abs(weeks))), SMALLEST)  # squares of the largest sales would overflow
         windows = np.lib.stride_tricks.sliding_window_view(padded / size, self.weeks, axis=0)
