@@ -1,6 +1,5 @@
 """The trees as arrays: what XGBoost itself would predict, exact after storing, and refused when they are damaged."""
 
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +8,7 @@ import pytest
 import xgboost
 
 from app.errors import CandidateFailed
+from app.services.ml.candidates import ubjson
 from app.services.ml.candidates.trees import SHARED, Trees
 from app.services.ml.series import FloatArray
 
@@ -24,7 +24,7 @@ def grown(n_trees: int = 30, rows: FloatArray = ROWS, target: FloatArray = TARGE
 
 
 def from_booster(booster: xgboost.Booster) -> Trees:
-    model = json.loads(bytes(booster.save_raw("json")))["learner"]
+    model: Any = ubjson.decode(bytes(booster.save_raw("ubj")))["learner"]
     base = float(model["learner_model_param"]["base_score"].strip("[]"))
     return Trees._of(model["gradient_booster"]["model"]["trees"], base, ROWS.shape[1])
 
