@@ -45,7 +45,6 @@ class CandidateRun:
     reason: str = ""
     forecasts: FloatArray = field(default_factory=lambda: NO_FORECASTS)
     seconds: float = 0.0
-    fitted: Forecaster | None = None  # as of the earliest cut-off; a fit on all days may go on from it
 
 
 @dataclass(frozen=True, eq=False)
@@ -255,24 +254,23 @@ def _run(candidate: type[Forecaster], trial: _Trial, mark: float) -> CandidateRu
         return CandidateRun(name, "left_out", reason)
     started = time.perf_counter()
     with trial.lookout.computing(name):
-        run = _outcome(candidate, trial, mark)
-    return replace(run, seconds=time.perf_counter() - started)
+        forecasts, status, reason = _outcome(candidate, trial, mark)
+    return CandidateRun(name, status, reason, forecasts, time.perf_counter() - started)
 
 
-def _outcome(candidate: type[Forecaster], trial: _Trial, mark: float) -> CandidateRun:
+def _outcome(candidate: type[Forecaster], trial: _Trial, mark: float) -> tuple[FloatArray, Status, str]:
     """Forecasts of all folds, or why there are none."""
-    name, forecasts, fitted = candidate.name, list[FloatArray](), None
+    forecasts: list[FloatArray] = []
     try:
-        for fold in trial.folds:
-            fitted, forecast = _forecast(candidate, fitted, fold, trial)
+        for forecast in _forecasts(candidate, trial):
             forecasts.append(forecast)
             if candidate.expensive and len(forecasts) == 1 and trial.first_error(forecast) > RACE_RATIO * mark:
-                return CandidateRun(name, "left_out", f"{name} was stopped: {_behind(trial, forecast, mark)}")
+                return NO_FORECASTS, "left_out", f"{candidate.name} was stopped: {_behind(trial, forecast, mark)}"
     except CandidateUnavailable as error:
-        return CandidateRun(name, "left_out", error.message)
+        return NO_FORECASTS, "left_out", error.message
     except CandidateFailed as error:
-        return CandidateRun(name, "failed", error.message)
-    return CandidateRun(name, "scored", forecasts=np.array(forecasts), fitted=fitted)
+        return NO_FORECASTS, "failed", error.message
+    return np.array(forecasts), "scored", ""
 
 
 def _behind(trial: _Trial, forecast: FloatArray, mark: float) -> str:
@@ -280,19 +278,19 @@ def _behind(trial: _Trial, forecast: FloatArray, mark: float) -> str:
     return f"{metric} {trial.first_error(forecast):.4g} on the first past period, the best reached {mark:.4g}."
 
 
-def _forecast(
-    candidate: type[Forecaster], fitted: Forecaster | None, fold: Fold, trial: _Trial
-) -> tuple[Forecaster, FloatArray]:
-    """The candidate as it was fitted (now, on the first fold), and its forecast of the fold."""
-    known = trial.known(fold)
-    with guarded(candidate.name):
-        if fitted is None:
-            current = fitted = candidate.from_settings(trial.settings).fit(known, trial.calendar)
-        else:
-            current = fitted.observe(known, trial.calendar)
-        raw = current.predict(fold.horizon)
-        forecast = checked(raw, fold.horizon, known, candidate.name)
-    return fitted, trial.adjust(forecast, known)
+def _forecasts(candidate: type[Forecaster], trial: _Trial) -> Iterator[FloatArray]:
+    fitted: Forecaster | None = None
+    for fold in trial.folds:
+        known = trial.known(fold)
+        with guarded(candidate.name):
+            if fitted is None:
+                fitted = candidate.from_settings(trial.settings).fit(known, trial.calendar)
+                current = fitted
+            else:
+                current = fitted.observe(known, trial.calendar)
+            raw = current.predict(fold.horizon)
+            forecast = checked(raw, fold.horizon, known, candidate.name)
+        yield trial.adjust(forecast, known)
 
 
 def _mean_of_defined(values: FloatArray) -> float:

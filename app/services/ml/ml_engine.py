@@ -52,7 +52,6 @@ SHORT_HISTORY_DAYS = 56
 # its errors. With this much less width, the development data are covered at .82 and .96 (of .80 and .95) without public
 # holidays, and at .80 and .96 with them.
 REFIT_GAIN = 0.15
-LEAST_START = 0.75  # of the history: parameters that have seen less are no start for a fit on all of it
 EXPLAINING = ("holiday", "holiday_eve", "holiday_morrow", "promotion", "event")  # a day of these may sell anything
 _BARE_STATE = ("name", "trained_through")
 SIGNIFICANT_DIGITS = 6  # of published numbers, so that equal inputs give equal hashes
@@ -339,7 +338,6 @@ class BusinessMLEngine:
     def _fit(self, task: _Task, validation: CrossValidation) -> tuple[_Choice, CrossValidation]:
         """Choose and fit on all days. What fails now is taken out of the comparison, and the choice is made again."""
         by_name = {candidate.name: candidate for candidate in task.candidates}
-        starts = _starts(validation)
         fitted: dict[str, Member] = {}
         while True:
             selection = select(validation, self._settings.cv_primary_metric, best_only=self._settings.select_best)
@@ -349,8 +347,7 @@ class BusinessMLEngine:
             for name in selection.weights.keys() - fitted.keys():
                 try:
                     with self._lookout.computing(name):
-                        start = starts[name].get_state() if name in starts else None
-                        fitted[name] = fit_member(by_name[name], task.series, task.calendar, self._settings, start)
+                        fitted[name] = fit_member(by_name[name], task.series, task.calendar, self._settings)
                 except (CandidateFailed, CandidateUnavailable) as error:
                     failures[name] = error.message
             if not failures:
@@ -447,14 +444,6 @@ def confidence(metrics: dict[str, float], n_days: int) -> float:
     skill = 1.0 / (1.0 + metrics.get("mase", undefined))
     fit = 1.0 / (1.0 + metrics.get("wape", undefined))
     return round(evidence * float(np.sqrt(skill * fit)), 4)
-
-
-def _starts(validation: CrossValidation) -> dict[str, Forecaster]:
-    """What was fitted before the folds, by name: a fit on all days may go on from it, unless it knows too little."""
-    folds, n_days = validation.folds, len(validation.series)
-    if not folds or folds[0].cutoff < LEAST_START * n_days:
-        return {}
-    return {run.name: run.fitted for run in validation.runs if run.fitted is not None}
 
 
 def _around_closures(task: _Task, validation: CrossValidation | None) -> CrossValidation | None:

@@ -10,7 +10,6 @@ from app.config.ml_settings import MLSettings
 from app.services.ml.calendar import Calendar, KnownDay
 from app.services.ml.candidates import CANDIDATES
 from app.services.ml.candidates.naive import Naive
-from app.services.ml.candidates.recursive import Recursive
 from app.services.ml.candidates.snaive import SeasonalNaive
 from app.services.ml.candidates.weekday_mean import WeekdayMean
 from app.services.ml.ml_engine import BusinessMLEngine, confidence
@@ -36,21 +35,6 @@ class LateFailure(WeekdayMean):
         return super().fit(series, calendar)
 
 
-class GoesOn(WeekdayMean):
-    """Notes what each fit on all days started from."""
-
-    name: ClassVar[str] = "goes_on"
-    starts: ClassVar[list[object]] = []
-
-    def fit(self, series, calendar):
-        self.starts.append(None)
-        return super().fit(series, calendar)
-
-    def refit(self, state, series, calendar):
-        self.starts.append(state["trained_through"])
-        return super().refit(state, series, calendar)
-
-
 class AlwaysFails(Naive):
     def fit(self, series, calendar):
         raise MemoryError
@@ -67,29 +51,6 @@ def test_a_perfectly_regular_series_is_continued_with_zero_width():
     assert result.anomalies == ()
     assert result.forecast.start == MONDAY + timedelta(days=280)
     assert result.as_of == MONDAY + timedelta(days=279)
-
-
-@pytest.mark.parametrize(("n_days", "goes_on"), [(336, True), (335, False), (120, False)])
-def test_the_fit_on_all_days_goes_on_from_the_one_before_the_folds_if_that_knew_three_quarters_of_them(n_days, goes_on):
-    GoesOn.starts.clear()
-
-    result = run(weekly_series(n_days, noise=0.2), candidates=(GoesOn,), model_candidates=("goes_on",))
-
-    before_folds = MONDAY + timedelta(days=n_days - 84 - 1)
-    assert GoesOn.starts == [None, before_folds.isoformat() if goes_on else None]
-    assert result.members["goes_on"]["trained_through"] == (MONDAY + timedelta(days=n_days - 1)).isoformat()
-
-
-def test_trees_of_the_forecast_have_the_splits_that_were_found_before_the_folds():
-    series = weekly_series(400, noise=0.3)
-    grown = Recursive().fit(series.head(400 - 84), Calendar()).get_state()
-
-    published = run(series, model_candidates=("recursive",)).members["recursive"]
-
-    for name in ("roots", "left", "right", "feature", "missing_left", "base"):
-        np.testing.assert_array_equal(np.asarray(published[name]), np.asarray(grown[name]))
-    again = Recursive().refit(grown, series, Calendar()).get_state()
-    np.testing.assert_array_equal(np.asarray(published["value"]), np.asarray(again["value"]))
 
 
 def test_the_result_tells_who_took_part_and_why():
