@@ -14,10 +14,12 @@ import pytest
 from app.config.ml_settings import MLSettings
 from app.errors import ArtifactRefused, CandidateFailed, CandidateUnavailable
 from app.services.ml.calendar import Calendar, KnownDay
+from app.services.ml.candidates.common import PAYDAY_SPANS, regressor_values
 from app.services.ml.candidates.prophet import Prophet
 from app.services.ml.series import DailySeries
 
 START = date(2021, 1, 4)
+PAYDAYS = tuple(PAYDAY_SPANS)
 
 
 def shop(n_days: int):
@@ -30,10 +32,13 @@ def shop(n_days: int):
 @pytest.mark.parametrize(("n_days", "mode"), [(300, "additive"), (800, "additive"), (800, "multiplicative")])
 def test_our_plain_parameters_draw_the_packages_own_curve(n_days, mode):
     y = shop(n_days)
-    days = pd.date_range(START, periods=n_days + 28)
+    known = pd.DataFrame(regressor_values(PAYDAYS, Calendar(), START, n_days + 28), columns=list(PAYDAYS))
+    days = known.assign(ds=pd.date_range(START, periods=n_days + 28))
     theirs = prophet.Prophet(daily_seasonality=False, seasonality_mode=mode, uncertainty_samples=0)
-    theirs.fit(pd.DataFrame({"ds": days[:n_days], "y": y}))
-    curve = theirs.predict(pd.DataFrame({"ds": days}))["yhat"].to_numpy()
+    for name in PAYDAYS:
+        theirs.add_regressor(name, standardize=False)
+    theirs.fit(days[:n_days].assign(y=y))
+    curve = theirs.predict(days)["yhat"].to_numpy()
 
     ours = Prophet(mode).fit(DailySeries(START, y), Calendar())
     ours._shift = 0.0
@@ -63,8 +68,9 @@ def test_an_event_is_a_regressor_and_worth_what_it_sells():
     model = Prophet().fit(DailySeries(START, y), Calendar(known_days=known))
 
     state = model.get_state()
-    assert state["regressors"] == ["event"]
-    assert np.asarray(state["weights"], dtype=float)[-1] * float(str(state["unit"])) == pytest.approx(60.0, abs=5.0)
+    assert state["regressors"] == ["event", *PAYDAYS]
+    of_event = np.asarray(state["weights"], dtype=float)[-1 - len(PAYDAYS)]
+    assert of_event * float(str(state["unit"])) == pytest.approx(60.0, abs=5.0)
 
 
 def test_a_holiday_on_a_weekday_that_is_closed_anyway_is_no_regressor():
@@ -73,7 +79,7 @@ def test_a_holiday_on_a_weekday_that_is_closed_anyway_is_no_regressor():
 
     model = Prophet().fit(DailySeries(START, shop(300)), calendar)
 
-    assert model.get_state()["regressors"] == []
+    assert model.get_state()["regressors"] == list(PAYDAYS)
 
 
 def test_the_year_counts_from_two_years_on():

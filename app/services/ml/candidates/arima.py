@@ -1,6 +1,8 @@
 """Seasonal ARIMA parameters: a few steps of exact likelihood from values that daily sales usually come near.
 
-From such a start ten steps forecast as well as the full search from statsmodels' own start, in a fifth of the time.
+From such a start ten steps forecast better than a full search, in less than half of its time. On 26 of the development
+series they end 1.1 of log-likelihood below it (2.0 or less on nine of ten) at a MASE of 0.575; the full search reaches
+0.635, ten steps from the values of Hannan & Rissanen (1982, Biometrika 69(1), 81-94) 0.583.
 """
 
 from dataclasses import dataclass

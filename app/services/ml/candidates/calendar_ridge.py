@@ -5,8 +5,8 @@ from typing import ClassVar
 import numpy as np
 
 from app.services.ml.calendar import Calendar
+from app.services.ml.candidates.common import PAYDAY_SPANS
 from app.services.ml.candidates.direct import (
-    PAYDAY_SPANS,
     RegressionCandidate,
     bounded,
     in_spans,
@@ -68,7 +68,7 @@ def _columns(rows: Rows) -> FloatArray:
             *(rows.column(name) for name in PLAIN),
             *in_spans(day, MONTH_SPANS),
             *(left <= most for most in MONTH_ENDS),
-            *in_spans(rows.column("days_since_payday"), PAYDAY_SPANS),
+            *in_spans(rows.column("days_since_payday"), PAYDAY_SPANS.values()),
             one_hot(rows.column("weekday"), SEASON),
             one_hot(rows.column("fortnight_day"), 2 * SEASON),
             yearly_waves(rows.column("day_of_year"), YEARLY_ORDER),

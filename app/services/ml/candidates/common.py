@@ -12,7 +12,7 @@ import numpy as np
 
 from app.config.ml_settings import MLSettings
 from app.errors import ArtifactRefused, CandidateFailed
-from app.services.ml.calendar import Calendar
+from app.services.ml.calendar import Calendar, days_since_payday
 from app.services.ml.candidates.base import State
 from app.services.ml.level_shift import NO_SHIFT, LevelShift, find_level_shift
 from app.services.ml.promotions import Promotions, measure_promotions
@@ -21,6 +21,8 @@ from app.services.ml.series import SEASON, BoolArray, DailySeries, FloatArray, w
 ODD_WEEKS, ODD_MOST, ODD_KNOWN = 8, 2, 4  # same weekdays looked at, zeros allowed among them, days needed
 LONG_GAP_WEEKS = 8  # after so many missing ones a weekday is taken to be what its last 8 known days were
 HOLIDAY = "holiday: "  # what the regressor of one public holiday is called, before its name
+# Days since the last payday, from and before: the day, the day after, the first five.
+PAYDAY_SPANS = {"payday": (0, 1), "payday_morrow": (1, 2), "payday_week": (0, 5)}
 ODD_SHARE = 0.06  # of the days; public holidays are 2 to 5 %, so more than this is how the shop sells
 
 
@@ -243,9 +245,21 @@ def known_ahead(calendar: Calendar, start: date, n_days: int) -> tuple[tuple[str
     return tuple(names[i] for i in keep), values[:, keep] * trading[:, None]
 
 
+def _kinds_ahead(calendar: Calendar, start: date, n_days: int) -> tuple[tuple[str, ...], FloatArray]:
+    """`known_ahead` with bridge days and the days from a payday on, shape (n_days, k); on closed weekdays all are 0."""
+    names, values = known_ahead(calendar, start, n_days)
+    since = days_since_payday(start, n_days)
+    more = {
+        "bridge": calendar.bridges(start, n_days),
+        **{name: (since >= first) & (since < stop) for name, (first, stop) in PAYDAY_SPANS.items()},
+    }
+    trading = ~np.isin(weekdays_from(start, n_days), sorted(calendar.closed_weekdays))
+    return (*names, *more), np.column_stack([values, *(flags & trading for flags in more.values())])
+
+
 def regressor_names(calendar: Calendar, start: date, n_days: int) -> tuple[str, ...]:
     """Names of what a regression may learn from these days: every public holiday by itself, the rest by its kind."""
-    kinds, _ = known_ahead(calendar, start, n_days)
+    kinds, _ = _kinds_ahead(calendar, start, n_days)
     holidays = sorted({name for name in calendar.holiday_names(start, n_days) if name})
     return (*(kind for kind in kinds if kind != "holiday"), *(f"{HOLIDAY}{name}" for name in holidays))
 
@@ -256,7 +270,7 @@ def regressor_values(names: Sequence[str], calendar: Calendar, start: date, n_da
     A holiday that is not among the names counts as the mean of those that are: a first Christmas is taken to be like
     the other holidays.
     """
-    kinds, flags = known_ahead(calendar, start, n_days)
+    kinds, flags = _kinds_ahead(calendar, start, n_days)
     holiday_columns = {name: i for i, name in enumerate(names) if name.startswith(HOLIDAY)}
     values = np.zeros((n_days, len(names)))
     for column, name in enumerate(names):

@@ -1,7 +1,7 @@
 """What the direct candidates share: each gives a forecast for rows, and never needs its own forecast to go on."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import ClassVar
 
 import numpy as np
@@ -17,7 +17,6 @@ from app.services.ml.series import BoolArray, DailySeries, FloatArray
 YEAR_DAYS = 365.25
 LEAST_KNOWN = 0.25  # of the rows; the slope of a column known in fewer would rest on a few weeks, and run away later
 LEAST_WAVE_DAYS = 546  # a year and a half; in less a wave of the year cannot be told from a change of level
-PAYDAY_SPANS = ((0, 1), (1, 2), (0, 5))  # days since the last payday: the day, the day after, the first five
 
 
 class DirectCandidate(Candidate):
@@ -64,7 +63,7 @@ def one_hot(values: FloatArray, n_values: int) -> FloatArray:
     return np.asarray(values[:, None] == np.arange(n_values), dtype=np.float64)
 
 
-def in_spans(values: FloatArray, spans: Sequence[tuple[int, int]]) -> list[BoolArray]:
+def in_spans(values: FloatArray, spans: Iterable[tuple[int, int]]) -> list[BoolArray]:
     """For each span a column, shape (n_rows,), that is true where first <= value < stop."""
     return [(values >= first) & (values < stop) for first, stop in spans]
 

@@ -5,8 +5,8 @@ from typing import ClassVar
 import numpy as np
 
 from app.services.ml.calendar import Calendar
+from app.services.ml.candidates.common import PAYDAY_SPANS
 from app.services.ml.candidates.direct import (
-    PAYDAY_SPANS,
     RegressionCandidate,
     bounded,
     distance_to_weeks,
@@ -86,7 +86,7 @@ def _columns(rows: Rows) -> FloatArray:
         rows.column("day_of_month") / DAYS_OF_MONTH,
         step,
         step * rows.column("level_7"),
-        *in_spans(rows.column("days_since_payday"), PAYDAY_SPANS),
+        *in_spans(rows.column("days_since_payday"), PAYDAY_SPANS.values()),
     ]
     weekdays = one_hot(rows.column("weekday"), SEASON)
     waves = yearly_waves(rows.column("day_of_year"), YEARLY_ORDER)
