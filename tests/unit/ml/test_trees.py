@@ -118,7 +118,14 @@ def test_a_state_that_holds_no_trees_is_refused(change):
         Trees.restore(state)
 
 
-@pytest.mark.parametrize("loss", [{"objective": SQUARED}, {"objective": PSEUDO_HUBER, "huber_slope": 0.3}])
+@pytest.mark.parametrize(
+    "loss",
+    [
+        {"objective": SQUARED},
+        {"objective": PSEUDO_HUBER, "huber_slope": 0.3},
+        {"objective": PSEUDO_HUBER, "huber_slope": 0.1, "min_child_weight": 5, "max_delta_step": 0.2},
+    ],
+)
 @pytest.mark.parametrize("shape", [{"max_depth": 4}, {"max_depth": 0, "max_leaves": 9, "grow_policy": "lossguide"}])
 def test_refreshed_leaves_are_those_that_xgboost_itself_refreshes(loss, shape):
     whole = SHARED | {"subsample": 1.0, "eta": 0.3} | loss | shape

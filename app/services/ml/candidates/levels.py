@@ -21,6 +21,7 @@ PARAMETERS = {
     "huber_slope": 0.1,  # roots of the level; smaller errors count by their square
     "max_depth": 4,
     "min_child_weight": 5,  # a row whose error is large counts as less than one
+    "max_delta_step": 0.5,  # roots of the level: where all errors are large, a Newton step would go much too far
     "eta": 0.12,
     "colsample_bytree": 0.4,
     "max_bin": 63,

@@ -106,8 +106,8 @@ class Trees:
         """The same splits with every leaf estimated anew, one tree after the other as `fit` grew them.
 
         A leaf adds ``eta`` times the sum of its rows' gradients over that of their second derivatives and ``lambda``
-        (Chen & Guestrin, equation 5). A leaf without rows adds nothing. Only the splits are taken over, so that
-        refreshing twice gives what the second time alone gives.
+        (Chen & Guestrin, equation 5), at most ``max_delta_step`` and nothing below ``min_child_weight``. Only the
+        splits are taken over, so that refreshing twice gives what the second time alone gives.
 
         Parameters
         ----------
@@ -116,11 +116,14 @@ class Trees:
         """
         reached = np.concatenate(list(self._leaves(rows)), axis=1)
         rate, is_leaf = float(str(parameters["eta"])), self.left == np.arange(self.left.size)
+        lightest = float(str(parameters.get("min_child_weight", 1.0)))
+        farthest = float(str(parameters.get("max_delta_step", 0.0))) or np.inf
         value, lacking = self.value.astype(np.float64), target.astype(np.float64) - self.base
         for first, stop, leaves in zip(self.roots, [*self.roots[1:], self.left.size], reached, strict=True):
             leaf, n_nodes = leaves - first, stop - first
             pulls, bends = (np.bincount(leaf, each, n_nodes) for each in _derivatives(lacking, parameters))
-            learned = rate * pulls / (bends + PENALTY)
+            steps = np.where(bends < lightest, 0.0, pulls / (bends + PENALTY))
+            learned = rate * np.clip(steps, -farthest, farthest)
             lacking = lacking - learned[leaf]
             value[first:stop] = np.where(is_leaf[first:stop], learned, value[first:stop])
         return replace(self, value=value.astype(np.float32))
