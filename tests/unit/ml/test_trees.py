@@ -24,9 +24,10 @@ def grown(n_trees: int = 30, rows: FloatArray = ROWS, target: FloatArray = TARGE
 
 
 def from_booster(booster: xgboost.Booster) -> Trees:
-    model: Any = ubjson.decode(bytes(booster.save_raw("ubj")))["learner"]
-    base = float(model["learner_model_param"]["base_score"].strip("[]"))
-    return Trees._of(model["gradient_booster"]["model"]["trees"], base, ROWS.shape[1])
+    model: Any = ubjson.decode(bytes(booster.save_raw("ubj")))
+    learner = model["learner"]
+    base = float(learner["learner_model_param"]["base_score"].strip("[]"))
+    return Trees._of(learner["gradient_booster"]["model"]["trees"], base, ROWS.shape[1])
 
 
 @pytest.mark.parametrize("parameters", [{"max_depth": 1}, {"max_depth": 4}, LOSSGUIDE, {"max_depth": 0}])
