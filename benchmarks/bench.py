@@ -174,18 +174,18 @@ def _write(asked: argparse.Namespace, found: dict[str, Any], console: Console) -
 def _print(console: Console, found: dict[str, Any]) -> None:
     windows = found["about"]["span"]["windows"]
     title = f"{found['series']} series, {windows} windows each"
-    table = Table(
-        title=title,
-        caption="worse: windows, and series, worse than seasonal naive; x: times REFERENCE; in an ablation, the whole",
-    )
+    caption = "worse than seasonal naive: of windows / of series; x: times REFERENCE; in an ablation, times the whole"
+    table = Table(title=title, caption=caption)
     table.add_column("method", overflow="fold")
-    for heading in ("MASE", "sQL", "80 %", "95 %", "worse", "series", "CPU s", "MASE", "CPU"):
+    for heading in ("MASE", "sQL", "80 %", "95 %", "worse", "CPU s", "MASE", "CPU"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in [*found["methods"], *found["ablation"]]:
-        measures = [row[name] for name in ("mase", "sql", "coverage_80", "coverage_95", "worse", "worse_series", "cpu")]
-        ratios = [(row["ratios"][name] or {}).get("value") for name in ("mase", "cpu")]
-        cells = ["-" if value is None else f"{value:.3f}" for value in measures]
-        table.add_row(row["name"], *cells, *("-" if value is None else f"x {value:.2f}" for value in ratios))
+        mase, sql, coverage_80, coverage_95, cpu = (
+            _cell(row[name], ".3f") for name in ("mase", "sql", "coverage_80", "coverage_95", "cpu")
+        )
+        worse = f"{_cell(row['worse'], '.0%')}/{_cell(row['worse_series'], '.0%')}"
+        ratios = (_cell((row["ratios"][name] or {}).get("value"), ".2f", "x ") for name in ("mase", "cpu"))
+        table.add_row(row["name"], mase, sql, coverage_80, coverage_95, worse, cpu, *ratios)
     console.print(table)
     for line in found["absent"]:
         console.print(line, soft_wrap=True)
@@ -193,6 +193,10 @@ def _print(console: Console, found: dict[str, Any]) -> None:
         console.print(f"{title}: {count} forecasts unfinished; the same command goes on.", soft_wrap=True)
     for name, reasons in found["failures"].items():
         console.print(f"{name}: {len(reasons)} failed, the first: {reasons[0]}", soft_wrap=True)
+
+
+def _cell(value: float | None, form: str, before: str = "") -> str:
+    return "-" if value is None else before + format(value, form)
 
 
 if __name__ == "__main__":

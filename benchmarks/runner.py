@@ -73,7 +73,7 @@ def run(
 
 
 def _results(tasks: Sequence[Task], jobs: int, in_time: Callable[[], bool]) -> Iterator[tuple[str, list[Result]]]:
-    """Tasks begin as long as it is ``in_time``. Processes are spawned: XGBoost hangs in a forked child."""
+    """Tasks begin while it is ``in_time``; none waits in a queue. Processes are spawned: XGBoost hangs in a fork."""
     waiting = iter(tasks)
     if jobs <= 1 or len(tasks) <= 1:
         while in_time() and (task := next(waiting, None)):
@@ -82,7 +82,7 @@ def _results(tasks: Sequence[Task], jobs: int, in_time: Callable[[], bool]) -> I
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         running: dict[Future[list[Result]], str] = {}
         while True:
-            while len(running) < 2 * jobs and in_time() and (task := next(waiting, None)):
+            while len(running) < jobs and in_time() and (task := next(waiting, None)):
                 running[pool.submit(_work, task)] = task.method
             if not running:
                 return

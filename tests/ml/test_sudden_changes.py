@@ -8,7 +8,7 @@ from app.errors import ModelOutdated
 from app.services.ml.calendar import Calendar, KnownDay
 from app.services.ml.fitted_model import FittedModel
 from app.services.ml.ml_engine import BusinessMLEngine
-from app.services.ml.results import EngineResult
+from app.services.ml.results import EngineResult, Forecast
 from app.services.ml.series import DailySeries
 from tests.factories import WEEK, series_of, weekly_series, with_day
 
@@ -145,3 +145,19 @@ def test_a_model_carried_over_a_change_of_level_says_that_it_no_longer_holds():
 
     with pytest.raises(ModelOutdated):
         BusinessMLEngine(FAST).reanchor(model, series_of(y), Calendar())
+
+
+def test_bands_are_wider_where_more_is_sold():
+    """A resort whose errors are a share of its sales: the band of the busy month is wider than the weeks before say."""
+    busy = np.where(np.arange(3 * 364) % 364 >= 336, 1.0, 0.5)  # the last four weeks of every year
+    y = np.tile(WEEK, 156) * busy * np.random.default_rng(3).lognormal(0, 0.2, 3 * 364)
+
+    wide, usual = (forecast(series_of(y[:n])).forecast for n in (3 * 364 - 28, 3 * 364 - 56))
+
+    assert wide.yhat.sum() > 1.5 * usual.yhat.sum()
+    assert band_width(wide) > 1.05 * band_width(usual)  # 0.9 as the errors are; the busy days are in no fold
+
+
+def band_width(made: Forecast) -> float:
+    lower, upper = made.bands[0.8]
+    return float((upper - lower).mean())

@@ -63,7 +63,7 @@ def test_the_members_and_the_floor_leave_their_forecasts_of_the_folds_and_of_the
     assert past.start == YEAR.end - timedelta(days=83)
     assert set(past.forecasts) == {*MODEL.members, "snaive"}
     assert {days.size for days in past.forecasts.values()} == {84 + 28}
-    blend = np.sum([MODEL.weights[name] * past.forecasts[name][84:] for name in MODEL.weights], axis=0)
+    blend = np.sum([MODEL.weights[name] * past.forecasts[name][84:] ** 0.5 for name in MODEL.weights], axis=0) ** 2
     np.testing.assert_allclose(blend, fresh.forecast.yhat, rtol=1e-5)
 
 

@@ -115,6 +115,7 @@ class Gatherer:
         for day in ready:
             gathered = self._gathered.pop(day)
             values, distances = np.concatenate(gathered.values), np.concatenate(gathered.distances)
+            gathered.values.clear()  # the fit takes memory enough
             trees = Trees.fit(values, distances, PARAMETERS, N_TREES, NAME)
             fits.append(GlobalFit(day, trees, self._network(gathered.book)))
         return GlobalModel(tuple(fits), self._features)

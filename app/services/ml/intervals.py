@@ -15,12 +15,15 @@ from app.errors import InvalidSeries
 from app.services.ml.series import SEASON, DailySeries, FloatArray
 
 PSEUDO_OBSERVATIONS = 20.0  # a weekday's size is shrunk toward the overall size as if so many days had that size
+USUAL_SHARE = 0.9  # of the residuals that decide how large a weekday's are
+LARGEST_LEVEL_RATIO = 2.0  # of the forecast to a fold, and its inverse; errors say little about levels beyond
+RISE = 0.15  # of the width, from the first to the last step: what is farther ahead is known less
 MAX_GROWTH = 2.0  # of the width, for steps far beyond what the folds have tested
 
 
 @dataclass(frozen=True, eq=False)
 class ResidualPool:
-    """Residuals (actual minus forecast) and their weekdays (Monday is 0), both of shape (n,), n >= 1."""
+    """Residuals (actual minus forecast, over `growth`) and their weekdays (Monday is 0), of shape (n,), n >= 1."""
 
     residuals: FloatArray
     weekdays: npt.NDArray[np.int64]
@@ -43,7 +46,7 @@ class ResidualPool:
         """
         if residuals.size == 0 or residuals.shape != weekdays.shape or not np.isfinite(residuals).all():
             raise InvalidSeries("Intervals need at least one finite residual, each with its weekday.")
-        sizes = _weekday_sizes(np.abs(residuals), weekdays)
+        sizes = _weekday_sizes(_without_the_largest(np.abs(residuals)), weekdays)
         scaled = np.divide(residuals, sizes[weekdays], out=np.zeros_like(residuals), where=sizes[weekdays] > 0)
         return cls(residuals, weekdays, tested_horizon, shrinkage, np.sort(scaled), sizes)
 
@@ -71,8 +74,23 @@ class ResidualPool:
         shared = _upper_quantile(sizes, level) + typical_quantile(level) * float(sizes.mean())
         above = (max(_upper_quantile(self._scaled, tail), 0.0) + shared) / 3.0
         below = (max(_upper_quantile(-self._scaled[::-1], tail), 0.0) + shared) / 3.0
-        width = self.shrinkage * self._sizes[weekdays] * _growth(forecast.size, self.tested_horizon)
+        width = self.shrinkage * self._sizes[weekdays] * growth(forecast.size, self.tested_horizon)
         return forecast - below * width, forecast + above * width
+
+
+def at_level_of(ahead: float, past: FloatArray) -> FloatArray:
+    """By how much errors made at the levels ``past`` are larger at the level ``ahead``, shape (n_folds,), in 0.7..1.4.
+
+    The root of the ratio of the levels: between errors that stay the same in money and errors that stay the same in
+    percent. So a summer resort has wider bands in July than in spring, a shop that grows wider ones than last month.
+
+    Parameters
+    ----------
+    ahead : mean size of the forecast on open days, >= 0
+    past : shape (n_folds,), the same of the out-of-fold forecasts, >= 0
+    """
+    ratio = np.divide(ahead, past, out=np.ones_like(past), where=(past > 0) & (ahead > 0))
+    return np.asarray(np.sqrt(np.clip(ratio, 1 / LARGEST_LEVEL_RATIO, LARGEST_LEVEL_RATIO)))
 
 
 def naive_pool(series: DailySeries) -> ResidualPool:
@@ -100,6 +118,12 @@ def typical_quantile(level: float) -> float:
     return (normal + laplace) / 2.0
 
 
+def _without_the_largest(magnitudes: FloatArray) -> FloatArray:
+    """The largest tenth cut to the rest, shape unchanged: a holiday is no reason to trust its weekday less for ever."""
+    largest = float(np.quantile(magnitudes, USUAL_SHARE))
+    return np.minimum(magnitudes, largest) if largest > 0 else magnitudes
+
+
 def _weekday_sizes(magnitudes: FloatArray, weekdays: npt.NDArray[np.int64]) -> FloatArray:
     """Typical magnitude per weekday, shape (7,), shrunk toward the overall mean."""
     total = np.bincount(weekdays, weights=magnitudes, minlength=SEASON)
@@ -119,7 +143,12 @@ def _upper_quantile(ordered: FloatArray, level: float) -> float:
     return float(ordered[-1]) * max(normal.inv_cdf((1.0 + level) / 2.0) / supported, 1.0)
 
 
-def _growth(horizon: int, tested: int) -> FloatArray:
-    """Factor per step, shape (horizon,): 1 as far as it was tested, then as a random walk's, at most 2."""
-    steps = np.arange(1, horizon + 1) / tested
-    return np.clip(np.sqrt(steps), 1.0, MAX_GROWTH)
+def growth(horizon: int, tested: int) -> FloatArray:
+    """Width of the bounds per step, shape (horizon,): 1 in the middle of what was tested, rising to its end.
+
+    Beyond the tested horizon it grows as a random walk's, at most to 2.
+    """
+    steps = np.arange(1, horizon + 1)
+    within = 1.0 + RISE * ((steps - 0.5) / tested - 0.5)
+    beyond = (1.0 + RISE / 2.0) * np.sqrt(steps / tested)
+    return np.asarray(np.minimum(np.where(steps <= tested, within, beyond), MAX_GROWTH))

@@ -14,6 +14,7 @@ from app.services.ml.series import DAYS_A_YEAR, SEASON, DailySeries, FloatArray
 
 NEW_DAYS = (2 * SEASON, 12 * SEASON)  # least and most at the new level; later the old one is out of reach of most lags
 OLD_DAYS = (4 * SEASON, 8 * SEASON)  # before the change that are compared; at least so many
+LARGEST = 1e4  # times, or its inverse: a currency may lose four zeros; more would overflow squares somewhere
 SMALLEST = 1.6  # times the old level, or its inverse: Christmas, summer holidays and promotions mostly do less
 CLEAR_SHARE = 0.8  # of the days on either side that lie on their side of the middle between the two levels
 LEAST_TRADING_SHARE = 0.6  # of the days; where sales are rare, two weeks of luck look like a change
@@ -79,7 +80,7 @@ def _find(sold: FloatArray) -> LevelShift:
     change = float(np.nanmedian(new) - np.nanmedian(old))
     if abs(change) < np.log(SMALLEST) or not _are_apart(old, new) or _is_seasonal(sold, days, change):
         return NO_SHIFT
-    return LevelShift(float(np.exp(change)), days)
+    return LevelShift(float(np.clip(np.exp(change), 1 / LARGEST, LARGEST)), days)
 
 
 def _without_week(logs: FloatArray) -> FloatArray:

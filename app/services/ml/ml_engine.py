@@ -17,12 +17,13 @@ from app.config.ml_settings import MLSettings
 from app.errors import CandidateFailed, CandidateUnavailable, ModelOutdated, UnknownCountry
 from app.services.ml.anomalies import find_anomalies
 from app.services.ml.backtest import CrossValidation, cross_validate
+from app.services.ml.blending import blended, from_roots, to_roots
 from app.services.ml.calendar import Calendar, IntArray, KnownDay, validate_country
 from app.services.ml.candidates import CANDIDATES
 from app.services.ml.candidates.base import Forecaster, State
 from app.services.ml.explanation import explain
 from app.services.ml.fitted_model import FittedModel
-from app.services.ml.intervals import ResidualPool, naive_pool
+from app.services.ml.intervals import ResidualPool, at_level_of, growth, naive_pool
 from app.services.ml.ladder import Member, fallback, fit_member, observe_member
 from app.services.ml.level_shift import find_level_shift
 from app.services.ml.log_space import in_log_space
@@ -50,8 +51,8 @@ SMALLEST_DAY = 1e-9  # less than a billionth of a coin is no sale; dividing by i
 SHORT_HISTORY_DAYS = 56
 # Fold residuals come from parameters that are up to three folds older than those of the final fit, and are larger than
 # its errors. With this much less width, the development data are covered at .82 and .96 (of .80 and .95) without public
-# holidays, and at .80 and .96 with them.
-REFIT_GAIN = 0.15
+# holidays, and at .79 and .95 with them.
+REFIT_GAIN = 0.18
 EXPLAINING = ("holiday", "holiday_eve", "holiday_morrow", "promotion", "event")  # a day of these may sell anything
 _BARE_STATE = ("name", "trained_through")
 SIGNIFICANT_DIGITS = 6  # of published numbers, so that equal inputs give equal hashes
@@ -103,6 +104,11 @@ class _Choice:
     reason: Note
     level: Literal["blend", "single", "fallback"]  # how far down the ladder
     out_of_fold: FloatArray | None = None  # shape (n_folds, horizon); None: by rule, without a comparison
+
+    def forecast(self) -> FloatArray:
+        """The members blended, shape (horizon,), not yet adjusted."""
+        weights = np.array([self.weights[member.name] for member in self.members])
+        return blended(weights, np.array([member.forecast for member in self.members]))
 
     @classmethod
     def selected(cls, members: tuple[Member, ...], chosen: Selection) -> "_Choice":
@@ -364,8 +370,7 @@ class BusinessMLEngine:
 
     def _with_bands(self, task: _Task, choice: _Choice, pool: ResidualPool) -> Forecast:
         horizon, start = self._settings.horizon_days, _day_after(task.series)
-        raw = np.sum([choice.weights[member.name] * member.forecast for member in choice.members], axis=0)
-        yhat = task.adjust(raw, task.series)
+        yhat = task.adjust(choice.forecast(), task.series)
         quiet = np.arange(horizon) < task.quiet_days
         bands: dict[float, tuple[FloatArray, FloatArray]] = {}
         for level in sorted({*LEVELS, self._settings.interval_level}):
@@ -382,20 +387,20 @@ class BusinessMLEngine:
         """Residuals of the blend on past folds, days known to be closed left out; naive differences without folds."""
         if choice.out_of_fold is None:
             return naive_pool(task.series)
-        days, residuals = _residuals(task, validation, choice.out_of_fold)
+        days, residuals = _residuals(task, validation, choice.out_of_fold, choice.forecast())
         is_open = ~task.closing(task.series).closed(task.series.start, len(task.series))[days]
         if not is_open.any():
             return naive_pool(task.series)
-        weekdays = task.series.weekdays[days]
+        weekdays, tested = task.series.weekdays[days], validation.folds[0].horizon
         shrinkage = 1.0 - REFIT_GAIN * _learned_share(choice)
-        return ResidualPool.of(residuals[is_open], weekdays[is_open], validation.folds[0].horizon, shrinkage)
+        return ResidualPool.of((residuals / growth(tested, tested))[is_open], weekdays[is_open], tested, shrinkage)
 
     def _errors(self, task: _Task, choice: _Choice, validation: CrossValidation) -> FloatArray:
         """Errors of the blend fold by fold, zero on days known to be closed; naive differences without folds."""
         if choice.out_of_fold is None:
             return naive_errors(task.series)
         closed = task.closing(task.series).closed(task.series.start, len(task.series))
-        days, residuals = _residuals(task, validation, choice.out_of_fold)
+        days, residuals = _residuals(task, validation, choice.out_of_fold, choice.forecast())
         return past_errors(residuals, closed[days], _learned_share(choice))
 
     def _totals(self, task: _Task, forecast: Forecast, errors: FloatArray) -> tuple[Total, ...]:
@@ -455,18 +460,29 @@ def _around_closures(task: _Task, validation: CrossValidation | None) -> CrossVa
     return None if any(2 * int(span.sum()) >= span.size for span in spans) else replace(validation, closed=closed)
 
 
-def _residuals(task: _Task, validation: CrossValidation, out_of_fold: FloatArray) -> tuple[IntArray, FloatArray]:
-    """Days of the folds (as indices) and actual minus forecast, at the level of today, both shape (n_folds, horizon).
+def _residuals(
+    task: _Task, validation: CrossValidation, out_of_fold: FloatArray, ahead: FloatArray
+) -> tuple[IntArray, FloatArray]:
+    """Days of the folds (as indices) and actual minus forecast as at the level ahead, both shape (n_folds, horizon).
 
     Folds that a change of level fell upon say nothing about forecasts that know of it; they are left out, unless there
     are no others.
     """
-    n_days = len(task.series)
-    shift = find_level_shift(task.series, task.calendar)
+    series = task.series
+    calendar, shift = task.closing(series), find_level_shift(series, task.calendar)
     days = np.array([np.arange(fold.cutoff, fold.cutoff + fold.horizon) for fold in validation.folds])
-    residuals = (validation.actual - out_of_fold) * shift.factors(n_days)[days]
-    told = [not shift.is_missed(fold.cutoff, fold.horizon, n_days) for fold in validation.folds]
+    converted = shift.factors(len(series))[days]
+    past = _mean_size(out_of_fold * converted, ~calendar.closed(series.start, len(series))[days])
+    is_open = ~calendar.closed(_day_after(series), ahead.size)
+    level = _mean_size(task.adjust(ahead, series)[None, :], is_open[None, :])
+    residuals = (validation.actual - out_of_fold) * converted * at_level_of(float(level[0]), past)[:, None]
+    told = [not shift.is_missed(fold.cutoff, fold.horizon, len(series)) for fold in validation.folds]
     return (days[told], residuals[told]) if any(told) else (days, residuals)
+
+
+def _mean_size(sales: FloatArray, is_open: BoolArray) -> FloatArray:
+    """Mean absolute sales of the open days of each row, both shape (n, n_days): shape (n,), 0 where none is open."""
+    return np.asarray(np.where(is_open, np.abs(sales), 0.0).sum(axis=1) / np.maximum(is_open.sum(axis=1), 1))
 
 
 def _one_offs(series: DailySeries, calendar: Calendar) -> BoolArray:
@@ -492,14 +508,13 @@ def _learned_share(choice: _Choice) -> float:
 
 
 def _blended_fit(choice: _Choice) -> FloatArray:
-    """Fitted values of the members by weight, shape (n_days,); nan where no member has one."""
+    """Fitted values of the members blended by weight, shape (n_days,); nan where no member has one."""
     fitted = np.array([member.fitted for member in choice.members])
     weights = np.array([choice.weights[member.name] for member in choice.members])[:, None]
     known = np.isfinite(fitted)
     total = (weights * known).sum(axis=0)
-    summed = (weights * np.where(known, fitted, 0.0)).sum(axis=0)
-    blended: FloatArray = np.divide(summed, total, out=np.full(total.shape, np.nan), where=total > 0)
-    return blended
+    summed = (weights * np.where(known, to_roots(fitted), 0.0)).sum(axis=0)
+    return from_roots(np.divide(summed, total, out=np.full(total.shape, np.nan), where=total > 0))
 
 
 def _day_after(series: DailySeries) -> date:

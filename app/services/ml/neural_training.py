@@ -2,8 +2,7 @@
 
 Huber loss, dropout, a learning rate that falls on plateaus, and an early stop by the newest weeks of every tenant,
 which are held out for it. Kept is a running average of the weights (Polyak & Juditsky, 1992, SIAM Journal on Control
-and Optimization 30(4), 838-855), without which two trainings differ as much as two methods. One seed and, on a CPU,
-one thread: equal windows give equal weights on equal machines.
+and Optimization 30(4), 838-855). One seed and, on a CPU, one thread: equal windows give equal weights.
 """
 
 from collections.abc import Iterator, Sequence

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from app.services.ml.backtest import CandidateRun, CrossValidation, Fold
+from app.services.ml.blending import blended
 from app.services.ml.series import DailySeries, FloatArray
 
 LEAST_DAYS = 7  # newer days that are enough to speak of an error that has risen
@@ -71,12 +72,12 @@ class PastForecasts:
         No single day counts more than the worst day of the folds. Below a week of newer days nothing can be said.
         """
         span = self.n_folds * self.fold_days
-        blended = np.sum([weight * self.forecasts[name] for name, weight in weights.items()], axis=0)
+        forecast = blended(np.array(list(weights.values())), np.array([self.forecasts[name] for name in weights]))
         offset = (self.start - series.start).days
         if offset < 0:
             return False
-        actual = series.y[offset : offset + blended.size]
-        errors = np.abs(actual - blended[: actual.size])
+        actual = series.y[offset : offset + forecast.size]
+        errors = np.abs(actual - forecast[: actual.size])
         folds, newer = errors[:span].reshape(self.n_folds, -1), errors[span:]
         if newer.size < LEAST_DAYS:
             return False

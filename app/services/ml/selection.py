@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 
 from app.services.ml.backtest import CandidateRun, CrossValidation
+from app.services.ml.blending import blended
 from app.services.ml.notes import Note, note
 from app.services.ml.series import FloatArray
 
@@ -119,8 +120,9 @@ def best_weights(errors: FloatArray, priors: FloatArray) -> FloatArray:  # noqa:
 
 
 def combine(runs: tuple[CandidateRun, ...], weights: FloatArray, fold: int) -> FloatArray:
-    """The weighted mean of the candidates' forecasts of one fold, shape (horizon,)."""
-    return np.asarray(weights @ np.array([run.forecasts[fold] for run in runs]), dtype=np.float64)
+    """The candidates' forecasts of one fold, blended by weight, shape (horizon,)."""
+    members = np.flatnonzero(weights)
+    return blended(weights[members], np.array([runs[member].forecasts[fold] for member in members]))
 
 
 def _honest_blend(runs: tuple[CandidateRun, ...], errors: FloatArray, priors: FloatArray, rule: Rule) -> FloatArray:

@@ -150,6 +150,18 @@ def test_its_state_names_the_model_and_holds_nothing_of_it(model):
     np.testing.assert_array_equal(restored.observe(series, Calendar()).predict(28), fitted.predict(28))
 
 
+def test_refitted_a_week_later_it_still_names_the_day_of_the_model(model):
+    series = weekly_series(N_DAYS + 7, noise=0.1, seed=99)
+    kind = global_levels(model)
+    state = kind.from_settings(SETTINGS).fit(series.head(N_DAYS), Calendar()).get_state()
+
+    later = kind.from_settings(SETTINGS).refit(state, series, Calendar())
+
+    assert later.get_state() == state
+    restored = kind.from_state(later.get_state(), SETTINGS).observe(series, Calendar())
+    np.testing.assert_array_equal(restored.predict(28), later.predict(28))
+
+
 def test_a_state_of_another_version_is_refused(model):
     fitted = global_levels(model).from_settings(SETTINGS).fit(weekly_series(N_DAYS), Calendar())
     other = trained(shops(LEAST_TENANTS + 1))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from app.errors import InvalidSeries
-from app.services.ml.intervals import ResidualPool, naive_pool, typical_quantile
+from app.services.ml.intervals import ResidualPool, at_level_of, growth, naive_pool, typical_quantile
 from tests.factories import series_of, weekly_series
 
 
@@ -16,7 +16,7 @@ def pool_of(residuals: Any, weekdays: Any = None, tested: int = 28) -> ResidualP
 
 
 def test_symmetric_residuals_give_the_rank_of_the_textbook():
-    pool = pool_of([-4, -3, -2, -1, 0, 1, 2, 3, 4])
+    pool = pool_of([-4, -3, -2, -1, 0, 1, 2, 3, 4], tested=1)
 
     lower, upper = pool.bounds(np.array([100.0]), np.array([0]), 0.8)
 
@@ -28,7 +28,7 @@ def test_symmetric_residuals_give_the_rank_of_the_textbook():
 
 
 def test_skewed_residuals_give_skewed_bounds():
-    pool = pool_of([0, 0, 0, 0, 0, 0, 0, 5, 10])
+    pool = pool_of([0, 0, 0, 0, 0, 0, 0, 5, 10], tested=1)
 
     lower, upper = pool.bounds(np.array([100.0]), np.array([0]), 0.8)
 
@@ -60,10 +60,27 @@ def test_weekdays_have_their_own_width_shrunk_toward_the_overall_one():
 
     lower, upper = pool.bounds(np.zeros(3), np.array([0, 1, 2]), 0.8)
 
-    width = upper - lower
+    width = (upper - lower) / growth(3, tested=28)
     # Sizes with 20 pseudo-observations of the overall mean 2: 1.5, 2.5 and (without data) 2.
     assert width[0] / width[1] == pytest.approx(1.5 / 2.5)
     assert width[2] / width[1] == pytest.approx(2.0 / 2.5)
+
+
+def test_a_holiday_does_not_widen_the_band_of_its_weekday_for_ever():
+    weekdays = np.arange(84) % 7
+    residuals = np.where(np.arange(84) % 2, 1.0, -1.0)
+    spoiled = np.where(np.isin(np.arange(84), [35, 70]), 50.0, residuals)  # two Mondays
+
+    lower, upper = pool_of(spoiled, weekdays).bounds(np.zeros(7), np.arange(7), 0.8)
+
+    width = (upper - lower) / growth(7, tested=28)
+    np.testing.assert_allclose(width, width[0])
+
+
+def test_rare_errors_still_make_bands():
+    pool = pool_of([0.0] * 19 + [10.0])
+
+    assert pool.bounds(np.zeros(1), np.array([0]), 0.95)[1][0] > 0
 
 
 @pytest.mark.parametrize("level", [0.5, 0.8, 0.95])
@@ -123,15 +140,22 @@ def test_one_single_day_gets_bounds_at_least_as_wide_as_itself():
     assert upper[0] >= 100
 
 
-def test_days_beyond_the_tested_horizon_get_wider_bounds():
+def test_bounds_widen_with_the_days_ahead():
+    steps = growth(63, tested=7)
+
+    np.testing.assert_allclose(steps[:7], [1 + 0.15 * (n / 7 - 0.5) for n in np.arange(0.5, 7)])  # middle of each day
+    assert steps[:7].mean() == pytest.approx(1)
+    assert steps[13] == pytest.approx(1.075 * np.sqrt(2))  # a random walk's beyond what was tested
+    assert steps[62] == 2  # never more than double
+
+
+def test_the_bounds_of_a_step_are_as_wide_as_its_growth():
     pool = pool_of([-1.0, 1.0] * 10, tested=7)
 
     lower, upper = pool.bounds(np.zeros(63), np.zeros(63, dtype=np.int64), 0.8)
 
     width = upper - lower
-    assert width[6] == width[0]
-    assert width[27] == pytest.approx(2 * width[0])  # sqrt(28 / 7)
-    assert width[62] == pytest.approx(2 * width[0])  # never more than double
+    np.testing.assert_allclose(width / width[3], growth(63, tested=7))
 
 
 def test_shrinkage_narrows_the_bounds_around_the_forecast():
@@ -147,3 +171,15 @@ def test_a_pool_refuses_what_is_no_residual():
     for residuals in ([], [np.nan], [np.inf]):
         with pytest.raises(InvalidSeries):
             pool_of(residuals)
+
+
+def test_errors_grow_with_the_root_of_the_level():
+    # Levels 400 against 100, 400 and 1,600: a half and double are as far as it goes, roots of 2 and 1/2.
+    np.testing.assert_allclose(
+        at_level_of(400.0, np.array([100.0, 200.0, 400.0, 500.0, 1600.0])) ** 2, [2, 2, 1, 0.8, 0.5]
+    )
+
+
+@pytest.mark.parametrize(("ahead", "past"), [(0.0, 5.0), (5.0, 0.0), (0.0, 0.0)])
+def test_where_nothing_is_sold_the_level_says_nothing_of_errors(ahead, past):
+    assert at_level_of(ahead, np.array([past])).tolist() == [1.0]

@@ -83,6 +83,10 @@ def test_any_series_can_be_asked(n_days):
         assert shift_of(y) == NO_SHIFT
 
 
+def test_no_change_is_so_large_that_numbers_overflow():
+    assert shift_of(changed(28, 1e12)).factor == 1e4
+
+
 def test_earlier_days_are_converted_to_the_level_of_the_last():
     shift = LevelShift(factor=0.5, days=2)
 

@@ -9,7 +9,7 @@ import xgboost
 
 from app.errors import CandidateFailed
 from app.services.ml.candidates import ubjson
-from app.services.ml.candidates.trees import SHARED, Trees
+from app.services.ml.candidates.trees import PSEUDO_HUBER, SHARED, SQUARED, Trees
 from app.services.ml.series import FloatArray
 
 RNG = np.random.default_rng(5)
@@ -26,8 +26,8 @@ def grown(n_trees: int = 30, rows: FloatArray = ROWS, target: FloatArray = TARGE
 def from_booster(booster: xgboost.Booster) -> Trees:
     model: Any = ubjson.decode(bytes(booster.save_raw("ubj")))
     learner = model["learner"]
-    base = float(learner["learner_model_param"]["base_score"].strip("[]"))
-    return Trees._of(learner["gradient_booster"]["model"]["trees"], base, ROWS.shape[1])
+    trees, base = learner["gradient_booster"]["model"]["trees"], learner["learner_model_param"]["base_score"]
+    return Trees._of(trees, float(base.strip("[]")), np.arange(ROWS.shape[1]), ROWS.shape[1])
 
 
 @pytest.mark.parametrize("parameters", [{"max_depth": 1}, {"max_depth": 4}, LOSSGUIDE, {"max_depth": 0}])
@@ -43,6 +43,21 @@ def test_the_predictions_are_those_of_xgboost(parameters, n_trees):
 
 def test_a_target_without_variation_gives_trees_of_one_leaf():
     assert grown(target=np.full(600, 2.5)).predict(ROWS[:3]) == pytest.approx([2.5, 2.5, 2.5])
+
+
+@pytest.mark.parametrize("always", [0.0, 7.5])
+def test_columns_that_never_change_change_nothing(always):
+    parameters: dict[str, Any] = {"max_depth": 4, "colsample_bytree": 0.5}
+    wide = np.insert(ROWS, [0, 3, 6], always, axis=1)
+
+    narrow_trees, wide_trees = grown(rows=ROWS, **parameters), grown(rows=wide, **parameters)
+
+    assert wide_trees.predict(wide).tobytes() == narrow_trees.predict(ROWS).tobytes()
+    assert set(np.unique(wide_trees.feature)) <= {0, 1, 2, 3, 5, 6, 7}  # 0: leaves; columns 4 and 8 never change
+
+
+def test_rows_that_are_all_alike_give_the_mean_of_their_targets():
+    assert grown(rows=np.ones((600, 6))).predict(ROWS[:2]) == pytest.approx([TARGET.mean()] * 2, rel=0.05)
 
 
 @pytest.mark.parametrize("n_rows", [0, 1, 255, 256, 257, 600])
@@ -104,13 +119,19 @@ def test_a_state_that_holds_no_trees_is_refused(change):
 
 
 @pytest.mark.parametrize(
-    "parameters", [{"max_depth": 4}, {"max_depth": 0, "max_leaves": 9, "grow_policy": "lossguide"}]
+    "loss",
+    [
+        {"objective": SQUARED},
+        {"objective": PSEUDO_HUBER, "huber_slope": 0.3},
+        {"objective": PSEUDO_HUBER, "huber_slope": 0.1, "min_child_weight": 5, "max_delta_step": 0.2},
+    ],
 )
-def test_refreshed_leaves_are_those_that_xgboost_itself_refreshes(parameters):
-    whole = SHARED | {"subsample": 1.0, "eta": 0.3} | parameters
+@pytest.mark.parametrize("shape", [{"max_depth": 4}, {"max_depth": 0, "max_leaves": 9, "grow_policy": "lossguide"}])
+def test_refreshed_leaves_are_those_that_xgboost_itself_refreshes(loss, shape):
+    whole = SHARED | {"subsample": 1.0, "eta": 0.3} | loss | shape
     old, new = slice(0, 300), slice(200, 600)
     booster = xgboost.train(whole, xgboost.DMatrix(ROWS[old], label=TARGET[old], nthread=1), 25)
-    ours = from_booster(booster).refreshed(ROWS[new], TARGET[new], {"eta": 0.3, "objective": "reg:squarederror"})
+    ours = from_booster(booster).refreshed(ROWS[new], TARGET[new], whole)
     newer = xgboost.DMatrix(ROWS[new], label=TARGET[new], nthread=1)
     anew = whole | {"process_type": "update", "updater": "refresh", "refresh_leaf": 1}
 
@@ -119,17 +140,17 @@ def test_refreshed_leaves_are_those_that_xgboost_itself_refreshes(parameters):
     np.testing.assert_allclose(ours.predict(ROWS), theirs, rtol=1e-4, atol=1e-4)
 
 
-def test_on_the_rows_that_all_trees_were_grown_on_medians_stay_what_they_are():
-    data = xgboost.DMatrix(ROWS, label=TARGET, nthread=1)
-    grown_on_all = from_booster(xgboost.train(SHARED | LOSSGUIDE | {"subsample": 1.0, "eta": 0.12}, data, 20))
-
-    again = grown_on_all.refreshed(ROWS, TARGET, LOSSGUIDE | {"eta": 0.12})
-
-    np.testing.assert_allclose(again.value, grown_on_all.value, atol=2e-3)  # theirs lies between two rows otherwise
+def test_leaves_of_another_loss_are_not_estimated():
+    with pytest.raises(ValueError, match="reg:absoluteerror"):
+        grown().refreshed(ROWS, TARGET, LOSSGUIDE | {"eta": 0.1})
 
 
 @pytest.mark.parametrize(
-    "parameters", [{"max_depth": 4, "eta": 0.1, "objective": "reg:squarederror"}, {**LOSSGUIDE, "eta": 0.1}]
+    "parameters",
+    [
+        {"max_depth": 4, "eta": 0.1, "objective": "reg:squarederror"},
+        {"eta": 0.1, "objective": PSEUDO_HUBER, "huber_slope": 0.3},
+    ],
 )
 def test_refreshing_twice_gives_what_the_second_time_alone_gives(parameters):
     trees = grown(**parameters)

@@ -136,13 +136,14 @@ class GlobalCandidate(DirectCandidate):
         cls._trained()
         return cls()
 
-    def fit(self, series: DailySeries, calendar: Calendar) -> Self:
-        """Choose what was known at the end of ``series``. Raises CandidateUnavailable when the model is newer."""
-        super().fit(series, calendar)
+    def _learn(self, state: State | None, series: DailySeries, calendar: Calendar) -> Self:
+        """As for every candidate, but what is learned is from the day of the model."""
+        super()._learn(state, series, calendar)
         self.trained_through = self._chosen().trained_through
         return self
 
     def _estimate(self, series: DailySeries, calendar: Calendar) -> None:  # noqa: ARG002 - the contract's signature
+        """Choose what was known at the end of ``series``. Raises CandidateUnavailable when the model is newer."""
         self._fit = self._trained().known_by(series.end)
         if self._fit is None:
             raise left_out(f"The global model has seen days of other tenants after {series.end}.")

@@ -19,7 +19,7 @@ from app.services.ml.candidates.base import State
 from app.services.ml.series import BoolArray, FloatArray
 
 Float32Array = npt.NDArray[np.float32]
-ABSOLUTE = "reg:absoluteerror"
+SQUARED, PSEUDO_HUBER = "reg:squarederror", "reg:pseudohubererror"
 PENALTY = 2.0
 SHARED = {"tree_method": "hist", "lambda": PENALTY, "subsample": 0.8, "seed": 20240101, "nthread": 1, "verbosity": 0}
 MOST_NODES = 200_000
@@ -60,8 +60,9 @@ class Trees:
         """
         xgb = library(name)
         try:
-            label = target.astype(np.float32, copy=False)
-            data = xgb.DMatrix(rows.astype(np.float32, copy=False), label=label, nthread=1)
+            label, narrow = target.astype(np.float32, copy=False), rows.astype(np.float32, copy=False)
+            columns = _varied(narrow)
+            data = xgb.DMatrix(narrow[:, columns], label=label, nthread=1)
             booster = xgb.Booster(SHARED | dict(parameters), [data])
             for step in range(n_trees):  # `xgb.train` ends with a copy of the whole booster
                 booster.update(data, step)
@@ -70,11 +71,13 @@ class Trees:
             raise CandidateFailed(f"{name} could not be fitted: {str(error).splitlines()[0]}") from error
         learner = model["learner"]
         trees, base = learner["gradient_booster"]["model"]["trees"], learner["learner_model_param"]["base_score"]
-        return cls._of(trees, float(base.strip("[]")), rows.shape[1])
+        return cls._of(trees, float(base.strip("[]")), columns, rows.shape[1])
 
     @classmethod
-    def _of(cls, trees: list[dict[str, npt.NDArray[Any]]], base: float, n_features: int) -> "Trees":
-        """From XGBoost's own model."""
+    def _of(
+        cls, trees: list[dict[str, npt.NDArray[Any]]], base: float, columns: npt.NDArray[np.int64], n_features: int
+    ) -> "Trees":
+        """From XGBoost's own model of these ``columns`` among ``n_features``."""
         sizes = [tree["left_children"].size for tree in trees]
         roots = np.cumsum([0, *sizes[:-1]])
         first = np.repeat(roots, sizes)
@@ -85,7 +88,7 @@ class Trees:
             roots=roots.astype(np.int32),
             left=np.where(leaf, here, joined["left_children"] + first).astype(np.int32),
             right=np.where(leaf, here, joined["right_children"] + first).astype(np.int32),
-            feature=np.where(leaf, 0, joined["split_indices"]).astype(np.int16),
+            feature=np.where(leaf, 0, columns[joined["split_indices"]]).astype(np.int16),
             value=joined["split_conditions"].astype(np.float32),
             missing_left=joined["default_left"].astype(bool),
             base=base,
@@ -102,21 +105,26 @@ class Trees:
     ) -> "Trees":
         """The same splits with every leaf estimated anew, one tree after the other as `fit` grew them.
 
-        A leaf adds ``eta`` times what its rows lack after the trees before: the median for absolute loss, else the sum
-        over their number and ``lambda`` (Chen & Guestrin, equation 5). A leaf without rows adds nothing. Only the
+        A leaf adds ``eta`` times the sum of its rows' gradients over that of their second derivatives and ``lambda``
+        (Chen & Guestrin, equation 5), at most ``max_delta_step`` and nothing below ``min_child_weight``. Only the
         splits are taken over, so that refreshing twice gives what the second time alone gives.
 
         Parameters
         ----------
-        rows, target, parameters : as for `fit`; all rows count, none are left out at random
+        rows, target, parameters : as for `fit`; all rows count, none are left out at random. The objective is
+            `SQUARED` or `PSEUDO_HUBER`
         """
-        learn = _medians if parameters["objective"] == ABSOLUTE else _shrunk_means
         reached = np.concatenate(list(self._leaves(rows)), axis=1)
         rate, is_leaf = float(str(parameters["eta"])), self.left == np.arange(self.left.size)
+        lightest = float(str(parameters.get("min_child_weight", 1.0)))
+        farthest = float(str(parameters.get("max_delta_step", 0.0))) or np.inf
         value, lacking = self.value.astype(np.float64), target.astype(np.float64) - self.base
         for first, stop, leaves in zip(self.roots, [*self.roots[1:], self.left.size], reached, strict=True):
-            learned = rate * learn(leaves - first, lacking, stop - first)
-            lacking = lacking - learned[leaves - first]
+            leaf, n_nodes = leaves - first, stop - first
+            pulls, bends = (np.bincount(leaf, each, n_nodes) for each in _derivatives(lacking, parameters))
+            steps = np.where(bends < lightest, 0.0, pulls / (bends + PENALTY))
+            learned = rate * np.clip(steps, -farthest, farthest)
+            lacking = lacking - learned[leaf]
             value[first:stop] = np.where(is_leaf[first:stop], learned, value[first:stop])
         return replace(self, value=value.astype(np.float32))
 
@@ -207,22 +215,22 @@ class Trees:
 _NODE_ARRAYS = ("left_children", "right_children", "split_indices", "split_conditions", "default_left")
 
 
-def _medians(leaf: npt.NDArray[np.int32], values: FloatArray, n_leaves: int) -> FloatArray:
-    """Median of the values in each leaf, shape (n_leaves,); 0 where there are none."""
-    count = np.bincount(leaf, minlength=n_leaves)
-    apart = 4.0 * max(float(np.abs(values).max()), 1e-9)  # values of one leaf lie together, far from the next one's
-    ordered = np.sort(values + apart * leaf)
-    first = np.cumsum(count) - count
-    lower, upper = first + np.maximum(count - 1, 0) // 2, first + count // 2
-    last = values.size - 1
-    middle = (ordered[np.minimum(lower, last)] + ordered[np.minimum(upper, last)]) / 2 - apart * np.arange(n_leaves)
-    return np.where(count > 0, middle, 0.0)
+def _varied(rows: Float32Array) -> npt.NDArray[np.int64]:
+    """Columns that can split the rows; the others cost as much, and take their places in samples. At least one."""
+    varied = (rows != rows[:1]).any(axis=0)
+    varied[0] |= not varied.any()
+    return np.flatnonzero(varied)
 
 
-def _shrunk_means(leaf: npt.NDArray[np.int32], values: FloatArray, n_leaves: int) -> FloatArray:
-    """Sum of the values in each leaf over their number and ``lambda``, shape (n_leaves,)."""
-    count = np.bincount(leaf, minlength=n_leaves)
-    return np.asarray(np.bincount(leaf, values, minlength=n_leaves) / (count + PENALTY))
+def _derivatives(lacking: FloatArray, parameters: Mapping[str, object]) -> tuple[FloatArray, FloatArray]:
+    """How steeply the loss falls where a prediction that lacks so much rises, and its curvature, shape unchanged."""
+    if parameters["objective"] == SQUARED:
+        return lacking, np.ones_like(lacking)
+    if parameters["objective"] != PSEUDO_HUBER:
+        raise ValueError(f"leaves cannot be estimated for {parameters['objective']}")
+    growth = 1.0 + (lacking / float(str(parameters["huber_slope"]))) ** 2
+    root = np.sqrt(growth)
+    return lacking / root, 1.0 / (growth * root)
 
 
 def _narrow(numbers: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -13,8 +13,8 @@ from app.services.ml.candidates.common import Candidate, telling_sales, without_
 from app.services.ml.candidates.trees import Trees, library
 from app.services.ml.series import BoolArray, DailySeries, FloatArray
 
-N_TREES = 120
-PARAMETERS = {"objective": "reg:squarederror", "eta": 0.08, "colsample_bytree": 0.8, "max_bin": 64}
+N_TREES = 60
+PARAMETERS = {"objective": "reg:squarederror", "eta": 0.15, "colsample_bytree": 0.8, "max_bin": 64}
 
 
 class XGBoost(Candidate):
