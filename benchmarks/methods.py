@@ -58,6 +58,7 @@ class Method:
     alone: Alone | None = None
     together: Together | None = None
     packages: tuple[str, ...] = ()
+    made: int = 1  # forecasts that ``alone`` makes to give one; their mean is the CPU time of one
     countries: bool = False  # is told the country of each series
     share: float = 1.0  # of the series, 0..1; for what takes too long on all
     recipe: str = "1"

@@ -121,8 +121,8 @@ def _one(method: Method, known: Known, key: Key) -> Result:
         with np.errstate(all="ignore"):
             prediction = _sound(method.alone(known, key.horizon), key.horizon)
     except Exception as error:  # noqa: BLE001 - a rival may raise anything; the failure is its result
-        return Result(key, None, cpu_seconds() - before, _words(error))
-    return Result(key, prediction, cpu_seconds() - before)
+        return Result(key, None, (cpu_seconds() - before) / method.made, _words(error))
+    return Result(key, prediction, (cpu_seconds() - before) / method.made)
 
 
 def _all_at_once(method: Method, task: Task) -> list[Result]:

@@ -12,7 +12,9 @@ import pytest
 
 from app.config.ml_settings import MLSettings
 from app.services.ml import global_model, ml_engine, selection
+from app.services.ml.calendar import Calendar
 from app.services.ml.evaluate import evaluate
+from app.services.ml.fitted_model import FittedModel
 from app.services.ml.series import DailySeries, FloatArray
 from benchmarks import reference
 from benchmarks.bench import OK, REFUSED, main, select
@@ -20,7 +22,7 @@ from benchmarks.bootstrap import ratio
 from benchmarks.data import COUNTRIES, SALES, origins, read_known, sample, source_of
 from benchmarks.measure import Reached, measure, pooled, scores
 from benchmarks.methods import BOUNDS, Known, Method, Prediction
-from benchmarks.ours import PATCHES, ablation, patched, with_global_model
+from benchmarks.ours import PATCHES, ablation, patched, week_by_week, with_global_model
 from benchmarks.page import About, figures, page
 from benchmarks.plan import Span, Wanted, plan
 from benchmarks.registry import methods
@@ -414,3 +416,17 @@ def test_a_small_run_measures_our_own_forecasts_as_our_own_backtest_does(
     text = (tmp_path / "benchmarks.md").read_text()
     assert "| tenantcast `fast` |" in text
     assert "| seasonal naive |" in text
+
+
+def test_the_row_week_by_week_is_the_fourth_week_on_one_comparison() -> None:
+    shop = known("shop_1", 300)
+    series, names = shop.series, ("snaive", "weekday_mean")
+    engine = ml_engine.BusinessMLEngine(MLSettings(model_candidates=names))
+    model = FittedModel.of(engine.forecast(series.head(300 - 21), Calendar()), {})
+
+    method = week_by_week("weekly", "week by week", {"model_candidates": names}, countries=False)
+
+    assert method.alone is not None
+    forecast = method.alone(shop, 28)
+    assert forecast.mean.tolist() == engine.refresh(model, series, Calendar()).forecast.yhat.tolist()
+    assert method.made == 4

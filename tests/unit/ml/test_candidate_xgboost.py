@@ -11,6 +11,7 @@ from app.errors import ArtifactRefused, CandidateUnavailable
 from app.services.ml.calendar import Calendar, KnownDay
 from app.services.ml.candidates import lags
 from app.services.ml.candidates.common import odd_zeros
+from app.services.ml.candidates.recursive import Recursive
 from app.services.ml.candidates.xgboost import XGBoost
 from app.services.ml.series import DailySeries
 
@@ -159,3 +160,13 @@ def test_without_the_library_the_candidate_says_which_package_is_missing(monkeyp
 
     with pytest.raises(CandidateUnavailable, match="xgboost-cpu"):
         XGBoost.from_settings(MLSettings())
+
+
+@pytest.mark.parametrize("candidate", [XGBoost, Recursive])
+def test_the_leaves_learn_from_every_day_also_from_those_that_a_tree_was_grown_without(candidate):
+    series = DailySeries(START, shop(300))
+
+    state = candidate().fit(series, Calendar()).get_state()
+
+    again = candidate().refit(state, series, Calendar()).get_state()
+    np.testing.assert_array_equal(np.asarray(again["value"]), np.asarray(state["value"]))
