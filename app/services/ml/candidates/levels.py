@@ -20,7 +20,7 @@ PARAMETERS = {
     "objective": PSEUDO_HUBER,
     "huber_slope": 0.1,  # roots of the level; smaller errors count by their square
     "max_depth": 4,
-    "min_child_weight": 5,  # a row whose error is large counts as less than one
+    "min_child_weight": 0.1,  # a row whose error is large counts as a hundredth: a few holidays must make a leaf
     "max_delta_step": 0.5,  # roots of the level: where all errors are large, a Newton step would go much too far
     "eta": 0.12,
     "colsample_bytree": 0.4,
