@@ -14,6 +14,7 @@ from app.config.ml_settings import FULL, MLSettings
 from app.services.ml.calendar import Calendar
 from app.services.ml.cpu_time import warm_up
 from app.services.ml.global_backtest import train_for_origins
+from app.services.ml.level_shift import NO_SHIFT
 from app.services.ml.ml_engine import BusinessMLEngine
 from app.services.ml.results import EngineResult
 from app.services.ml.series import SEASON
@@ -31,6 +32,15 @@ PATCHES: Mapping[tuple[str, str], Patches] = {
     ("no_priors", "without priors on the candidates"): {"selection.PRIORS": {}},
     ("no_racing", "without stopping who cannot win"): {"backtest.RACE_RATIO": float("inf")},
     ("plain", "weights 1 / error instead of sharp ones"): {"selection.SHARPNESS": 1.0},
+    ("mean", "members averaged as they are instead of as roots"): {
+        "blending.to_roots": lambda sales: sales,
+        "blending.from_roots": lambda roots: roots,
+    },
+    ("no_shift", "without taking out changes of level"): {
+        "candidates.common.find_level_shift": lambda *_: NO_SHIFT,
+        "ml_engine.find_level_shift": lambda *_: NO_SHIFT,
+    },
+    ("even_bands", "bands as wide on the first day as on the last"): {"intervals.RISE": 0.0},
 }
 TITLES = {"full": "tenantcast `full`", "fast": "tenantcast `fast`", "classic": "tenantcast `classic`"}
 
