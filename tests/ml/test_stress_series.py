@@ -178,6 +178,39 @@ def test_rare_sales_are_forecast_near_their_mean_and_not_below_zero():
     assert result.forecast.yhat.mean() == pytest.approx(15, abs=12)
 
 
+def croston_sba(y: FloatArray, smoothing: float = 0.1) -> float:
+    """Syntetos & Boylan (2005), IJF 21(2), 303-314: Croston's size over interval, less its bias."""
+    at = np.flatnonzero(y)
+    size, interval = y[at[0]], float(at[0] + 1)
+    for day, gap in zip(at[1:], np.diff(at), strict=True):
+        size += smoothing * (y[day] - size)
+        interval += smoothing * (gap - interval)
+    return float((1 - smoothing / 2) * size / interval)
+
+
+def tsb(y: FloatArray, smoothing: float = 0.1) -> float:
+    """Teunter, Syntetos & Babai (2011), EJOR 214(3), 606-615: the chance of a sale times its size."""
+    size, chance = y[y > 0].mean(), (y > 0).mean()
+    for sold in y:
+        chance += smoothing * ((sold > 0) - chance)
+        size += smoothing * (sold - size) * (sold > 0)
+    return float(size * chance)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.25])
+def test_rare_sales_are_forecast_better_than_by_the_methods_made_for_them(share):
+    errors = dict.fromkeys(("ours", "sba", "tsb"), 0.0)
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        y = (rng.random(428) < share) * rng.gamma(4.0, 25.0, 428)
+        history, truth = y[:400], y[400:]
+        ours = forecast(series_of(history), MLSettings(model_candidates=("fast",))).forecast.yhat
+        for name, yhat in {"ours": ours, "sba": croston_sba(history), "tsb": tsb(history)}.items():
+            errors[name] += float(np.abs(truth - yhat).sum())
+
+    assert errors["ours"] < 0.95 * min(errors["sba"], errors["tsb"])
+
+
 def test_refunds_stay_finite_and_may_be_forecast_below_zero():
     y = weekly_series(300, noise=0.1).y.copy()
     y[::9] = -50.0
