@@ -2,7 +2,7 @@
 
 import hashlib
 import importlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
@@ -49,36 +49,21 @@ TOLD = {False: "", True: ", told the holidays"}
 
 
 def rows() -> tuple[Method, ...]:
-    """Every preset, and `full` with the global model, without and with the country of each series."""
-    return (
-        tuple(
-            tenantcast(
-                f"tenantcast_{preset}{'_holidays' if countries else ''}",
-                title + told,
-                {"model_candidates": [preset]},
-                countries=countries,
-            )
-            for preset, title in TITLES.items()
-            for countries, told in TOLD.items()
+    """Every preset, `full` week by week and with the global model; each without and with the country of the series."""
+    kinds: tuple[tuple[str, str, str, Callable[..., Method]], ...] = (
+        *((preset, title, preset, tenantcast) for preset, title in TITLES.items()),
+        ("full_weekly", TITLES["full"] + ", week by week", "full", week_by_week),
+        ("full_global", TITLES["full"] + " with the global model", "full", with_global_model),
+    )
+    return tuple(
+        make(
+            f"tenantcast_{name}{'_holidays' if countries else ''}",
+            title + told,
+            {"model_candidates": [preset]},
+            countries=countries,
         )
-        + tuple(
-            week_by_week(
-                f"tenantcast_full_weekly{'_holidays' if countries else ''}",
-                TITLES["full"] + ", week by week" + told,
-                {"model_candidates": ["full"]},
-                countries=countries,
-            )
-            for countries, told in TOLD.items()
-        )
-        + tuple(
-            with_global_model(
-                f"tenantcast_full_global{'_holidays' if countries else ''}",
-                TITLES["full"] + " with the global model" + told,
-                {"model_candidates": ["full"]},
-                countries=countries,
-            )
-            for countries, told in TOLD.items()
-        )
+        for name, title, preset, make in kinds
+        for countries, told in TOLD.items()
     )
 
 

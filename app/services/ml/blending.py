@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from app.services.ml.roots import from_roots, to_roots
 from app.services.ml.series import FloatArray
 
 
@@ -17,13 +18,3 @@ def blended(weights: FloatArray, forecasts: FloatArray) -> FloatArray:
     forecasts : shape (n_members, n_days), finite
     """
     return np.asarray(forecasts[0]) if len(forecasts) == 1 else from_roots(weights @ to_roots(forecasts))
-
-
-def to_roots(sales: FloatArray) -> FloatArray:
-    """Signed square roots, shape unchanged."""
-    return np.asarray(np.sign(sales) * np.sqrt(np.abs(sales)))
-
-
-def from_roots(roots: FloatArray) -> FloatArray:
-    """Back from `to_roots`."""
-    return np.asarray(np.sign(roots) * roots**2)

@@ -7,6 +7,7 @@ import numpy as np
 
 from app.services.ml.calendar import Calendar
 from app.services.ml.notes import Note, note
+from app.services.ml.roots import to_roots
 from app.services.ml.series import SEASON, BoolArray, DailySeries, FloatArray
 
 # Countries that are looked at. Territories with another country's holidays would only tie with it.
@@ -105,7 +106,7 @@ def _oddness(series: DailySeries) -> FloatArray | None:
     Sales are signed roots beside the median of the same weekdays around them, in units of the weekday's usual
     distance. Nan on weekdays that are mostly closed and around New Year; None when too few days are left.
     """
-    roots = np.sign(series.y) * np.sqrt(np.abs(series.y))
+    roots = to_roots(series.y)
     padding = np.full(SEASON * WEEKS, np.nan)
     padded = np.concatenate([padding, roots, padding])
     weeks = np.delete(np.arange(2 * WEEKS + 1), WEEKS)

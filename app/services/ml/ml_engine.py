@@ -17,7 +17,7 @@ from app.config.ml_settings import MLSettings
 from app.errors import CandidateFailed, CandidateUnavailable, ModelOutdated, UnknownCountry
 from app.services.ml.anomalies import find_anomalies
 from app.services.ml.backtest import CrossValidation, cross_validate
-from app.services.ml.blending import blended, from_roots, to_roots
+from app.services.ml.blending import blended
 from app.services.ml.calendar import Calendar, IntArray, KnownDay, validate_country
 from app.services.ml.candidates import CANDIDATES
 from app.services.ml.candidates.base import Forecaster, State
@@ -32,6 +32,7 @@ from app.services.ml.notes import Note, note
 from app.services.ml.past_forecasts import PastForecasts
 from app.services.ml.promotions import measure_promotions
 from app.services.ml.results import Anomaly, CandidateScore, EngineResult, Forecast, Residuals
+from app.services.ml.roots import from_roots, to_roots
 from app.services.ml.selection import FLOOR, Selection, select
 from app.services.ml.series import (
     CLOSURE_DAYS,

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from app.services.ml.blending import blended, from_roots, to_roots
+from app.services.ml.blending import blended
+from app.services.ml.roots import from_roots, to_roots
 
 
 def test_the_blend_is_the_square_of_the_mean_root():

@@ -13,6 +13,7 @@ from app.services.ml.candidates import lags
 from app.services.ml.candidates.common import odd_zeros
 from app.services.ml.candidates.recursive import Recursive
 from app.services.ml.candidates.xgboost import XGBoost
+from app.services.ml.roots import from_roots, to_roots
 from app.services.ml.series import DailySeries
 
 START = date(2022, 1, 3)
@@ -27,10 +28,10 @@ def shop(n_days: int):
 def test_roots_come_back_with_their_sign():
     sales = np.array([-400.0, 0.0, 25.0, 900.0])
 
-    roots = lags.to_roots(sales, 100.0)
+    roots = to_roots(sales / 100.0)
 
     assert roots.tolist() == [-2.0, 0.0, 0.5, 3.0]
-    np.testing.assert_allclose(lags.from_roots(roots, 100.0), sales)
+    np.testing.assert_allclose(from_roots(roots) * 100.0, sales)
 
 
 def test_the_level_is_the_mean_of_the_last_year_and_one_without_sales():

@@ -14,6 +14,7 @@ import numpy as np
 from app.services.ml.calendar import Calendar, IntArray
 from app.services.ml.candidates import lags
 from app.services.ml.candidates.common import over_long_gaps, telling_sales
+from app.services.ml.roots import from_roots, to_roots
 from app.services.ml.series import SEASON, BoolArray, DailySeries, FloatArray
 
 STEPS = 28  # days ahead that are learned; a longer horizon is forecast like the days of the same weekday and phase
@@ -50,7 +51,7 @@ class Rows:
     def sales(self, forecast: FloatArray) -> FloatArray:
         """A forecast in the unit of ``target`` as sales, shape (n_rows,)."""
         roots = forecast * self.size
-        return np.asarray(np.sign(roots) * roots**2)
+        return from_roots(roots)
 
     def column(self, name: str) -> FloatArray:
         """The feature of that name, shape (n_rows,)."""
@@ -84,9 +85,7 @@ class Table:
         self._n_days = len(series)
         n_ahead = self._n_ahead = max(horizon, STEPS)
         telling = telling_sales(series, calendar, knows_holidays=True)
-        self._roots = np.concatenate(
-            [np.full(PADDING, np.nan), np.sign(telling) * np.sqrt(np.abs(telling)), np.full(n_ahead, np.nan)]
-        )
+        self._roots = np.concatenate([np.full(PADDING, np.nan), to_roots(telling), np.full(n_ahead, np.nan)])
         self._means = RunningMean(self._roots)
         # What looks back from an origin looks over a long closure; what looks at single days of the past does not.
         self._seen = over_long_gaps(self._roots)

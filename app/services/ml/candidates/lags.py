@@ -35,17 +35,6 @@ def mean_level(series: DailySeries) -> float:
     return largest * float((recent / largest).mean()) if largest > 0 else 1.0
 
 
-def to_roots(sales: FloatArray, level: float) -> FloatArray:
-    """Signed square root of sales over ``level``, unitless, shape unchanged."""
-    shares = sales / level
-    return np.asarray(np.sign(shares) * np.sqrt(np.abs(shares)))
-
-
-def from_roots(roots: FloatArray, level: float) -> FloatArray:
-    """Back from `to_roots`, unit of the series."""
-    return np.asarray(np.sign(roots) * roots**2 * level)
-
-
 def level_features(roots: FloatArray) -> FloatArray:
     """Lags and means of every day, shape (n_days, N_LEVEL_FEATURES); nan where the history does not reach."""
     padded = np.concatenate([np.full(DEEPEST, np.nan), roots])

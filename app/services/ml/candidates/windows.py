@@ -15,6 +15,7 @@ from app.services.ml.candidates.direct import bounded, distance_to_weeks, yearly
 from app.services.ml.candidates.direct_rows import WEEKS as BASE_WEEKS
 from app.services.ml.candidates.direct_rows import Rows
 from app.services.ml.candidates.ridge import FARTHEST, N_COLUMNS, design
+from app.services.ml.roots import to_roots
 from app.services.ml.series import SEASON, DailySeries, FloatArray
 
 Float32Array = npt.NDArray[np.float32]
@@ -56,7 +57,7 @@ def _weeks_before(
     before = np.arange(-N_WEEKS * SEASON, 0)
     at = origins[:, None] + before + N_WEEKS * SEASON
     telling = telling_sales(series, calendar, knows_holidays=True)
-    roots = np.concatenate([np.full(N_WEEKS * SEASON, np.nan), np.sign(telling) * np.sqrt(np.abs(telling))])
+    roots = np.concatenate([np.full(N_WEEKS * SEASON, np.nan), to_roots(telling)])
     holidays = np.concatenate([np.zeros(N_WEEKS * SEASON), calendar.holidays(series.start, len(series))])
     sold = (roots[at] / size[:, None] / spread[:, None]).reshape(-1, N_WEEKS, SEASON)
     recent = sold[:, -BASE_WEEKS:]

@@ -11,6 +11,7 @@ from app.services.ml.candidates import lags
 from app.services.ml.candidates.base import State
 from app.services.ml.candidates.common import Candidate, telling_sales, without_closures
 from app.services.ml.candidates.trees import Trees, library
+from app.services.ml.roots import from_roots, to_roots
 from app.services.ml.series import BoolArray, DailySeries, FloatArray
 
 N_TREES = 60
@@ -41,11 +42,11 @@ class XGBoost(Candidate):
 
     def _to_units(self, sales: FloatArray, level: float) -> FloatArray:
         """Sales as the trees see them, unitless, shape unchanged."""
-        return lags.to_roots(sales, level)
+        return to_roots(sales / level)
 
     def _from_units(self, units: FloatArray, level: float) -> FloatArray:
         """Back from `_to_units`."""
-        return lags.from_roots(units, level)
+        return from_roots(units) * level
 
     def _known_ahead(self, units: FloatArray, series: DailySeries, calendar: Calendar, horizon: int) -> FloatArray:
         """Calendar features and holiday effects of the series and the ``horizon`` days after it."""
