@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import psycopg
 import pytest
@@ -271,7 +272,8 @@ def test_uninstall_keeps_the_examples_tables(empty_database_url: str) -> None:
 
 
 def test_a_products_own_tables_are_read_and_never_touched(empty_database_url: str) -> None:
-    day = datetime.now(UTC).replace(hour=15, minute=0, second=0, microsecond=0) - timedelta(days=10)
+    # Ten whole days of the shop's own calendar: its yesterday is not always UTC's.
+    day = datetime.now(ZoneInfo("America/Bogota")).replace(hour=10, minute=0, second=0, microsecond=0) - timedelta(days=10)
     with psycopg.connect(empty_database_url) as connection:
         connection.execute(PRODUCT)
         for number in range(10):
