@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from app.errors import InvalidSeries
-from app.services.ml.series import SEASON, DailySeries, FloatArray
+from app.services.ml.series import SEASON, BoolArray, DailySeries, FloatArray
 
 PSEUDO_OBSERVATIONS = 20.0  # a weekday's size is shrunk toward the overall size as if so many days had that size
 USUAL_SHARE = 0.9  # of the residuals that decide how large a weekday's are
@@ -91,6 +91,21 @@ def at_level_of(ahead: float, past: FloatArray) -> FloatArray:
     """
     ratio = np.divide(ahead, past, out=np.ones_like(past), where=(past > 0) & (ahead > 0))
     return np.asarray(np.sqrt(np.clip(ratio, 1 / LARGEST_LEVEL_RATIO, LARGEST_LEVEL_RATIO)))
+
+
+def no_more_often(rare: BoolArray, share: float) -> BoolArray:
+    """Which residuals to keep so that ``rare`` days are among them about as often as usual, shape unchanged.
+
+    A fold that holds Easter and Whitsun of a shop without a calendar says that every twelfth day goes wrong; over the
+    year it is every thirtieth. The newest of the rare days stay; where there are no more than usual, all do.
+
+    Parameters
+    ----------
+    rare : shape (n,) or (n_folds, n_days), oldest first
+    share : of such days among all, in 0..1
+    """
+    surplus = max(int(rare.sum()) - round(share * rare.size), 0)
+    return ~(rare & (np.cumsum(rare).reshape(rare.shape) <= surplus))
 
 
 def naive_pool(series: DailySeries) -> ResidualPool:

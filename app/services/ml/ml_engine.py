@@ -21,9 +21,10 @@ from app.services.ml.blending import blended
 from app.services.ml.calendar import Calendar, IntArray, KnownDay, validate_country
 from app.services.ml.candidates import CANDIDATES
 from app.services.ml.candidates.base import Forecaster, State
+from app.services.ml.candidates.common import unexplained_zeros
 from app.services.ml.explanation import explain
 from app.services.ml.fitted_model import FittedModel
-from app.services.ml.intervals import ResidualPool, at_level_of, growth, naive_pool
+from app.services.ml.intervals import ResidualPool, at_level_of, growth, naive_pool, no_more_often
 from app.services.ml.ladder import Member, fallback, fit_member, observe_member
 from app.services.ml.level_shift import find_level_shift
 from app.services.ml.log_space import in_log_space
@@ -389,12 +390,15 @@ class BusinessMLEngine:
         if choice.out_of_fold is None:
             return naive_pool(task.series)
         days, residuals = _residuals(task, validation, choice.out_of_fold, choice.forecast())
-        is_open = ~task.closing(task.series).closed(task.series.start, len(task.series))[days]
-        if not is_open.any():
+        is_open = ~task.closing(task.series).closed(task.series.start, len(task.series))
+        odd, share = _odd_days(task, is_open)
+        told = is_open[days]
+        told[told] = no_more_often(odd[days][told], share)
+        if not told.any():
             return naive_pool(task.series)
         weekdays, tested = task.series.weekdays[days], validation.folds[0].horizon
         shrinkage = 1.0 - REFIT_GAIN * _learned_share(choice)
-        return ResidualPool.of((residuals / growth(tested, tested))[is_open], weekdays[is_open], tested, shrinkage)
+        return ResidualPool.of((residuals / growth(tested, tested))[told], weekdays[told], tested, shrinkage)
 
     def _errors(self, task: _Task, choice: _Choice, validation: CrossValidation) -> FloatArray:
         """Errors of the blend fold by fold, zero on days known to be closed; naive differences without folds."""
@@ -479,6 +483,17 @@ def _residuals(
     residuals = (validation.actual - out_of_fold) * converted * at_level_of(float(level[0]), past)[:, None]
     told = [not shift.is_missed(fold.cutoff, fold.horizon, len(series)) for fold in validation.folds]
     return (days[told], residuals[told]) if any(told) else (days, residuals)
+
+
+def _odd_days(task: _Task, is_open: BoolArray) -> tuple[BoolArray, float]:
+    """`unexplained_zeros`, shape (n_days,), and their share of the open days, in 0..1.
+
+    Zeros up to the last day are left out: they may be the beginning of something.
+    """
+    series = task.series
+    odd = unexplained_zeros(series, task.calendar) & is_open
+    odd[len(series) - _run_at_end(series.y == 0) :] = False
+    return odd, float(odd.sum() / max(int(is_open.sum()), 1))
 
 
 def _mean_size(sales: FloatArray, is_open: BoolArray) -> FloatArray:

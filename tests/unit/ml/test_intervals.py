@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from app.errors import InvalidSeries
-from app.services.ml.intervals import ResidualPool, at_level_of, growth, naive_pool, typical_quantile
+from app.services.ml.intervals import ResidualPool, at_level_of, growth, naive_pool, no_more_often, typical_quantile
 from tests.factories import series_of, weekly_series
 
 
@@ -183,3 +183,27 @@ def test_errors_grow_with_the_root_of_the_level():
 @pytest.mark.parametrize(("ahead", "past"), [(0.0, 5.0), (5.0, 0.0), (0.0, 0.0)])
 def test_where_nothing_is_sold_the_level_says_nothing_of_errors(ahead, past):
     assert at_level_of(ahead, np.array([past])).tolist() == [1.0]
+
+
+def test_rare_days_stay_as_often_as_usual_and_the_newest_of_them():
+    rare = np.zeros((2, 10), dtype=bool)
+    rare[0, [2, 5]] = rare[1, [0, 7]] = True
+
+    kept = no_more_often(rare, 0.1)  # two of twenty
+
+    assert np.flatnonzero(~kept).tolist() == [2, 5]
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 1.0])
+def test_rare_days_that_are_no_more_frequent_than_usual_all_stay(share):
+    assert no_more_often(np.arange(20) % 5 == 0, share).all()
+
+
+def test_without_rare_days_all_days_stay():
+    assert no_more_often(np.zeros(5, dtype=bool), 0.0).all()
+
+
+def test_where_rare_days_never_happen_none_stays():
+    rare = np.array([True, False, True])
+
+    assert no_more_often(rare, 0.0).tolist() == [False, True, False]

@@ -136,6 +136,25 @@ def test_without_the_weekday_mean_a_five_day_old_shop_is_forecast_at_its_average
     assert result.members["mean"]["level"] == 20.0
 
 
+def test_unexplained_days_without_sales_count_in_the_bands_as_often_as_they_are():
+    y = weekly_series(504, noise=0.1).y.copy()
+    y[[100, 200]] = 0.0
+    y[[425, 440, 445, 455, 465, 475]] = 0.0  # in the folds, the last 84 days
+
+    kept = run(series_of(y)).residuals.residuals
+
+    # 8 of 504 days are 1.3 of 84: one of the six stays, the newest.
+    assert kept.size == 84 - 5
+    assert (kept < -0.5 * WEEK.min()).sum() == 1
+
+
+def test_days_without_sales_up_to_the_last_one_stay_in_the_bands():
+    y = weekly_series(504, noise=0.1).y.copy()
+    y[-4:] = 0.0  # the shop may have closed
+
+    assert run(series_of(y)).residuals.residuals.size == 84
+
+
 def test_a_failing_candidate_leaves_its_reason_and_the_others_forecast():
     result = run(weekly_series(noise=0.2), candidates=(AlwaysFails, SeasonalNaive, WeekdayMean))
 

@@ -220,11 +220,18 @@ def telling_sales(series: DailySeries, calendar: Calendar, *, knows_holidays: bo
     A method that ``knows_holidays`` keeps the zeros that a public holiday explains: it learns from them. When no day
     would be left, the sales as they are.
     """
-    odd = odd_zeros(series.y)
-    if knows_holidays:
-        odd &= ~calendar.holidays(series.start, len(series))
+    odd = unexplained_zeros(series, calendar) if knows_holidays else _odd_zeros_of(series)
     telling = np.where(odd, np.nan, known_sales(series, calendar))
     return series.y if np.isnan(telling).all() else telling
+
+
+def unexplained_zeros(series: DailySeries, calendar: Calendar) -> BoolArray:
+    """`odd_zeros` that no public holiday explains, shape (n_days,)."""
+    return _odd_zeros_of(series) & ~calendar.holidays(series.start, len(series))
+
+
+def _odd_zeros_of(series: DailySeries) -> BoolArray:
+    return series.once("odd zeros", lambda: odd_zeros(series.y))
 
 
 def without_closures(series: DailySeries, calendar: Calendar) -> FloatArray:
