@@ -34,6 +34,7 @@ from app.services.ml.past_forecasts import PastForecasts
 from app.services.ml.promotions import measure_promotions
 from app.services.ml.results import Anomaly, CandidateScore, EngineResult, Forecast, Residuals
 from app.services.ml.roots import from_roots, to_roots
+from app.services.ml.season_width import season_width
 from app.services.ml.selection import FLOOR, Selection, select
 from app.services.ml.series import (
     CLOSURE_DAYS,
@@ -468,7 +469,9 @@ def _around_closures(task: _Task, validation: CrossValidation | None) -> CrossVa
 def _residuals(
     task: _Task, validation: CrossValidation, out_of_fold: FloatArray, ahead: FloatArray
 ) -> tuple[IntArray, FloatArray]:
-    """Days of the folds (as indices) and actual minus forecast as at the level ahead, both shape (n_folds, horizon).
+    """Days of the folds (as indices) and actual minus forecast as at the level and in the season ahead.
+
+    Both have shape (n_folds, horizon).
 
     Folds that a change of level fell upon say nothing about forecasts that know of it; they are left out, unless there
     are no others.
@@ -481,6 +484,7 @@ def _residuals(
     is_open = ~calendar.closed(_day_after(series), ahead.size)
     level = _mean_size(task.adjust(ahead, series)[None, :], is_open[None, :])
     residuals = (validation.actual - out_of_fold) * converted * at_level_of(float(level[0]), past)[:, None]
+    residuals *= _season_width(task, validation)
     told = [not shift.is_missed(fold.cutoff, fold.horizon, len(series)) for fold in validation.folds]
     return (days[told], residuals[told]) if any(told) else (days, residuals)
 
@@ -494,6 +498,18 @@ def _odd_days(task: _Task, is_open: BoolArray) -> tuple[BoolArray, float]:
     odd = unexplained_zeros(series, task.calendar) & is_open
     odd[len(series) - _run_at_end(series.y == 0) :] = False
     return odd, float(odd.sum() / max(int(is_open.sum()), 1))
+
+
+def _season_width(task: _Task, validation: CrossValidation) -> float:
+    """`season_width` of the folds, measured on the sales that candidates see."""
+    cutoffs = tuple(fold.cutoff for fold in validation.folds)
+
+    def measured() -> float:
+        usual = measure_promotions(task.series, task.calendar).taken_from(task.series, task.calendar)
+        usual = find_level_shift(usual, task.calendar).taken_from(usual)
+        return season_width(usual, task.calendar, cutoffs, validation.folds[0].horizon)
+
+    return task.series.once(("season width", task.calendar, cutoffs), measured)
 
 
 def _mean_size(sales: FloatArray, is_open: BoolArray) -> FloatArray:
