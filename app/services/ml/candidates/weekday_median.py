@@ -24,7 +24,7 @@ class WeekdayMedian(Candidate):
     half_life_weeks: ClassVar[float] = 8.0
     other_weekdays: ClassVar[float] = 0.1
 
-    def _fitted_values(self, series: DailySeries, calendar: Calendar) -> FloatArray:
+    def _fitted_values(self, series: DailySeries, calendar: Calendar, since: int) -> FloatArray:  # noqa: ARG002 - all at once
         weeks = self._weeks(series, calendar)
         medians = self._medians(weeks, np.arange(1, len(weeks) + 1))
         before = np.vstack([np.full(SEASON, np.nan), medians[:-1]])
