@@ -20,6 +20,7 @@ SEED = 20_240_229
 SEASONAL_SMOOTHER = 53  # periods, odd
 TREND_PERIODS = 8
 SEASONAL_JUMP = 13  # periods between two local fits, straight lines in between: a quarter of what they smooth over
+LOW_PASS_JUMP = 3  # of a smoother of nine days: judges no day otherwise
 ROBUST_ROUNDS = 10  # with these two a quarter of the time, and 2 days in 1,000 are judged otherwise
 MIN_STL_PERIODS = 12  # with fewer, a single odd day bends the smoothers, and hides itself
 
@@ -32,7 +33,8 @@ def find_anomalies(
     Parameters
     ----------
     series : the history
-    expected : shape (n_days,), the model's fitted values; nan where it has none (such days are never flagged)
+    expected : shape (n_days,), the model's fitted values; nan where it has none (such days are never flagged). Those
+        before the last `days_judged_by` are not looked at
     closed : shape (n_days,), closed weekdays and announced closures; such days are never flagged
     holidays : shape (n_days,), known public holidays; their surprise counts half
     settings : `anomaly_method`, `stl_period`, `stl_zthresh`
@@ -43,7 +45,7 @@ def find_anomalies(
     """
     if len(series) < MIN_DAYS:
         return ()
-    n = min(len(series), max(CONTEXT_DAYS, MIN_STL_PERIODS * settings.stl_period))
+    n = min(len(series), days_judged_by(settings))
     recent = series.tail(n)
     judged = np.isfinite(expected[-n:]) & ~closed[-n:]
     if not judged.any():
@@ -54,6 +56,11 @@ def find_anomalies(
     flagged &= judged & (np.abs(score) >= (settings.stl_zthresh if settings.anomaly_method == "stl_resid" else 1.0))
     flagged[:-LOOK_BACK_DAYS] = False
     return tuple(_anomaly(recent, surprise, score, int(i)) for i in np.flatnonzero(flagged))
+
+
+def days_judged_by(settings: MLSettings) -> int:
+    """How many of the last days the flags are decided by, at most: those with fitted values need be no more."""
+    return max(CONTEXT_DAYS, MIN_STL_PERIODS * settings.stl_period)
 
 
 def robust_z(values: FloatArray, judged: BoolArray, floor: float) -> FloatArray:
@@ -99,6 +106,7 @@ def _stl_residuals(
             robust=True,
             trend_jump=SEASON,
             seasonal_jump=SEASONAL_JUMP,
+            low_pass_jump=LOW_PASS_JUMP,
         )
         remainder = size * np.asarray(smooth.fit(inner_iter=1, outer_iter=ROBUST_ROUNDS).resid)
     score = robust_z(remainder, judged, _noise_floor(series))

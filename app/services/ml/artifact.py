@@ -178,7 +178,7 @@ def _check_header(header: dict[str, Any], payload: bytes, tenant_id: UUID, model
     if type(plain_bytes) is not int or not 0 < plain_bytes <= MAX_UNCOMPRESSED or not isinstance(libraries, dict):
         raise ArtifactRefused("A stored model declares an impossible size or no library versions.")
     for name in ENCODERS:
-        then, now = str(libraries.get(name, "")), version(name)
+        then, now = str(libraries.get(name, "")), library_versions().get(name, "")
         if then.split(".", maxsplit=1)[0] != now.split(".")[0]:
             raise ArtifactRefused(f"A stored model was written with {name} {then or 'unknown'}; this is {now}.")
 

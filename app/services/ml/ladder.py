@@ -10,6 +10,7 @@ import numpy as np
 
 from app.config.ml_settings import MLSettings
 from app.errors import CandidateFailed, CandidateUnavailable
+from app.services.ml.anomalies import days_judged_by
 from app.services.ml.backtest import checked, guarded
 from app.services.ml.calendar import Calendar
 from app.services.ml.candidates.base import Forecaster, State
@@ -22,7 +23,10 @@ LAST_RUNG = "mean"
 
 @dataclass(frozen=True, eq=False)
 class Member:
-    """A fitted member of the forecast: shape (horizon,) and (n_days,) (nan where there is no fit)."""
+    """A fitted member of the forecast: shape (horizon,) and (n_days,).
+
+    ``fitted`` is nan where there is no fit, and may be before the days that anomalies are judged by.
+    """
 
     name: str
     forecast: FloatArray
@@ -95,7 +99,8 @@ def fallback(
 
 def _member(model: Forecaster, series: DailySeries, settings: MLSettings) -> Member:
     forecast = checked(model.predict(settings.horizon_days), settings.horizon_days, series, model.name)
-    fitted = np.asarray(model.fitted_values(), dtype=np.float64)
+    since = max(len(series) - days_judged_by(settings), 0)
+    fitted = np.asarray(model.fitted_values(since), dtype=np.float64)
     if fitted.shape != series.y.shape:
         raise CandidateFailed(f"{model.name} gave fitted values of another shape than its series.")
     return Member(model.name, forecast, np.where(np.isfinite(fitted), fitted, np.nan), model.get_state())

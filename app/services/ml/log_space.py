@@ -50,8 +50,8 @@ def in_log_space(candidate: type[Forecaster]) -> type[Forecaster]:
         def observe(self, series: DailySeries, calendar: Calendar) -> Self:
             return type(self)(self._inner.observe(_logged(series), calendar))
 
-        def fitted_values(self) -> FloatArray:
-            return from_log(self._inner.fitted_values())
+        def fitted_values(self, since: int = 0) -> FloatArray:
+            return from_log(self._inner.fitted_values(since))
 
         def predict(self, horizon: int) -> FloatArray:
             return from_log(self._inner.predict(horizon))

@@ -50,8 +50,11 @@ class Forecaster(Protocol):
         """
         ...
 
-    def fitted_values(self) -> FloatArray:
-        """One-step (or in-sample) fit of every day of the last series, shape (n_days,); nan where there is none."""
+    def fitted_values(self, since: int = 0) -> FloatArray:
+        """One-step (or in-sample) fit of every day of the last series, shape (n_days,); nan where there is none.
+
+        Days before index ``since`` are not asked for: a method may leave them nan.
+        """
         ...
 
     def predict(self, horizon: int) -> FloatArray:

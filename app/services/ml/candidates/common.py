@@ -89,10 +89,10 @@ class Candidate(ABC):
         newer.anchor(newer.usual_sales(series, calendar), calendar)
         return newer
 
-    def fitted_values(self) -> FloatArray:
-        """One-step fit of every day of the last series, shape (n_days,); nan where there is none."""
+    def fitted_values(self, since: int = 0) -> FloatArray:
+        """One-step fit of every day of the last series from ``since`` on, shape (n_days,); nan where there is none."""
         series = self._origin()
-        fitted = self._fitted_values(series, self._calendar)
+        fitted = self._fitted_values(series, self._calendar, since)
         fitted = fitted * self._promotions.factors(self._calendar, series.start, len(series))
         fitted = fitted / self._level_shift.factors(len(series))
         return np.where(np.isinf(fitted), np.nan, fitted)
@@ -161,7 +161,7 @@ class Candidate(ABC):
         self._series, self._calendar = series, calendar
 
     @abstractmethod
-    def _fitted_values(self, series: DailySeries, calendar: Calendar) -> FloatArray: ...
+    def _fitted_values(self, series: DailySeries, calendar: Calendar, since: int) -> FloatArray: ...
 
     @abstractmethod
     def _predict(self, series: DailySeries, calendar: Calendar, horizon: int) -> FloatArray: ...

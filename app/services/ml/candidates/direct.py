@@ -22,8 +22,8 @@ LEAST_WAVE_DAYS = 546  # a year and a half; in less a wave of the year cannot be
 class DirectCandidate(Candidate):
     """A method on the rows of `direct_rows`; the subclass learns in `_estimate` and answers in `_sales`."""
 
-    def _fitted_values(self, series: DailySeries, calendar: Calendar) -> FloatArray:
-        rows = Table.of(series, calendar).in_sample()
+    def _fitted_values(self, series: DailySeries, calendar: Calendar, since: int) -> FloatArray:
+        rows = Table.of(series, calendar).in_sample(since)
         fitted = np.full(len(series), np.nan)
         fitted[rows.days] = self._sales(rows)
         return fitted

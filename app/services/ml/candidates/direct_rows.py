@@ -96,10 +96,11 @@ class Table:
         )
         self._zeros = RunningMean(np.where(np.isnan(self._roots), np.nan, self._roots == 0))
         n_all = self._n_days + n_ahead
-        self._calendar = lags.calendar_features(calendar, series.start, n_all)
+        self._calendar = lags.calendar_ahead(series, calendar, n_ahead)
         self._groups = calendar.holiday_groups(series.start, n_all)
         holidays = calendar.holidays(series.start, n_all).astype(np.float64)
         self._holidays = np.concatenate([np.zeros(PADDING), holidays])
+        self._in_sample: dict[int, Rows] = {}
 
     @classmethod
     def of(cls, series: DailySeries, calendar: Calendar, horizon: int = 0) -> "Table":
@@ -126,13 +127,12 @@ class Table:
     def _ahead(self) -> Rows:
         return self._rows(np.array([self._n_days]), self._n_ahead)
 
-    def in_sample(self) -> Rows:
-        """Rows of every day from the weekly origin before it: what a fit of the past is made from."""
-        return self._in_sample
-
-    @cached_property
-    def _in_sample(self) -> Rows:
-        return self._rows(np.arange(self._n_days % SEASON + SEASON, self._n_days, SEASON), SEASON)
+    def in_sample(self, since: int) -> Rows:
+        """Rows of every day from index ``since`` on, from the weekly origin before it: a fit of the past."""
+        if since not in self._in_sample:
+            weeks = min(-((since - self._n_days) // SEASON), self._n_days // SEASON - 1)  # the first has none before it
+            self._in_sample[since] = self._rows(self._n_days - SEASON * np.arange(weeks, 0, -1), SEASON)
+        return self._in_sample[since]
 
     def _rows(self, origins: IntArray, n_steps: int) -> Rows:
         steps = np.arange(n_steps)
@@ -225,9 +225,12 @@ class Table:
         mean of the 4 same weekdays before.
         """
         effects = np.zeros((origins.size, n_steps))
-        for known_days, known, day in self._holidays_to_come:
-            first = np.searchsorted(origins, day - n_steps, side="right")
-            for i in range(first, np.searchsorted(origins, day, side="right")):
+        to_come = self._holidays_to_come
+        days = np.array([day for _, _, day in to_come], dtype=np.int64)
+        first, stop = np.searchsorted(origins, days - n_steps, "right"), np.searchsorted(origins, days, "right")
+        for holiday in np.flatnonzero(first < stop):
+            known_days, known, day = to_come[holiday]
+            for i in range(first[holiday], stop[holiday]):
                 before = known[: np.searchsorted(known_days, origins[i])][-lags.EFFECTS :]
                 effects[i, day - origins[i]] = before.mean() if before.size else np.nan
         return effects

@@ -81,6 +81,12 @@ def calendar_features(calendar: Calendar, start: date, n_days: int) -> FloatArra
     ).astype(np.float64)
 
 
+def calendar_ahead(series: DailySeries, calendar: Calendar, n_ahead: int) -> FloatArray:
+    """`calendar_features` of a series and the ``n_ahead`` days after it, made once for all that ask for as many."""
+    n_days = len(series) + n_ahead
+    return series.once((calendar_features, calendar, n_days), lambda: calendar_features(calendar, series.start, n_days))
+
+
 def holiday_effects(roots: FloatArray, groups: Sequence[str]) -> FloatArray:
     """What each holiday did the last times, shape (len(groups),): 0 on other days, nan on a holiday's first time.
 

@@ -15,7 +15,7 @@ class Naive(Candidate):
     name: ClassVar[str] = "naive"
     min_history: ClassVar[int] = 1
 
-    def _fitted_values(self, series: DailySeries, calendar: Calendar) -> FloatArray:
+    def _fitted_values(self, series: DailySeries, calendar: Calendar, since: int) -> FloatArray:  # noqa: ARG002 - all at once
         last = carried_forward(known_sales(series, calendar)[:, None])[:, 0]
         return np.concatenate([[np.nan], last[:-1]])
 

@@ -146,7 +146,7 @@ class Prophet(Candidate):
         telling = ~np.isnan(residuals) & (factor > LEAST_FACTOR)
         self._shift = float(np.median(residuals[telling] / factor[telling])) if telling.any() else 0.0
 
-    def _fitted_values(self, series: DailySeries, calendar: Calendar) -> FloatArray:
+    def _fitted_values(self, series: DailySeries, calendar: Calendar, since: int) -> FloatArray:  # noqa: ARG002 - all at once
         trend, factor, added = self._components(series.start, len(series), calendar)
         return trend * factor + added
 

@@ -2,8 +2,6 @@
 
 from typing import ClassVar
 
-import numpy as np
-
 from app.services.ml.calendar import Calendar
 from app.services.ml.candidates import lags
 from app.services.ml.candidates.xgboost import XGBoost
@@ -29,6 +27,6 @@ class Recursive(XGBoost):
         """Back from `_to_units`."""
         return units * level
 
-    def _known_ahead(self, units: FloatArray, series: DailySeries, calendar: Calendar, horizon: int) -> FloatArray:  # noqa: ARG002 - effects are left out
-        """Calendar features of the series and the ``horizon`` days after it."""
-        return np.asarray(lags.calendar_features(calendar, series.start, len(series) + horizon))
+    def _known(self, units: FloatArray, series: DailySeries, calendar: Calendar, n_ahead: int) -> FloatArray:  # noqa: ARG002 - effects are left out
+        """Calendar features of the series and the ``n_ahead`` days after it, one row per day."""
+        return lags.calendar_ahead(series, calendar, n_ahead)

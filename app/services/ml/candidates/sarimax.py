@@ -95,7 +95,7 @@ class Sarimax(Candidate):
             raise CandidateFailed(f"{self.name} could not be filtered ({type(error).__name__}).") from error
         self._error_size = float(np.sqrt(self._filtered.scale)) * self._unit
 
-    def _fitted_values(self, series: DailySeries, calendar: Calendar) -> FloatArray:
+    def _fitted_values(self, series: DailySeries, calendar: Calendar, since: int) -> FloatArray:  # noqa: ARG002 - all at once
         window = series.tail(WINDOW_DAYS)
         fitted = np.full(len(series), np.nan)
         one_step = np.asarray(self._filtered.fittedvalues) * self._unit + self._effects(window, calendar)

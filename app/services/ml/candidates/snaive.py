@@ -18,7 +18,7 @@ class SeasonalNaive(Candidate):
     name: ClassVar[str] = "snaive"
     min_history: ClassVar[int] = SEASON
 
-    def _fitted_values(self, series: DailySeries, calendar: Calendar) -> FloatArray:
+    def _fitted_values(self, series: DailySeries, calendar: Calendar, since: int) -> FloatArray:  # noqa: ARG002 - all at once
         weeks = carried_forward(by_week(known_sales(series, calendar)))
         before = np.vstack([np.full(SEASON, np.nan), weeks[:-1]])
         return before.ravel()[-len(series) :]

@@ -36,7 +36,7 @@ class WeekdayMean(Candidate):
     min_history: ClassVar[int] = 1
     weeks: ClassVar[int] = 8
 
-    def _fitted_values(self, series: DailySeries, calendar: Calendar) -> FloatArray:
+    def _fitted_values(self, series: DailySeries, calendar: Calendar, since: int) -> FloatArray:  # noqa: ARG002 - all at once
         means = self._means(series, calendar)
         before = np.vstack([np.full(SEASON, np.nan), means[:-1]])
         return before.ravel()[-len(series) :]

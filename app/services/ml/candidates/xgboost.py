@@ -10,6 +10,7 @@ from app.services.ml.calendar import Calendar
 from app.services.ml.candidates import lags
 from app.services.ml.candidates.base import State
 from app.services.ml.candidates.common import Candidate, telling_sales, without_closures
+from app.services.ml.candidates.direct_rows import STEPS
 from app.services.ml.candidates.trees import Trees, library
 from app.services.ml.roots import from_roots, to_roots
 from app.services.ml.series import BoolArray, DailySeries, FloatArray
@@ -48,11 +49,11 @@ class XGBoost(Candidate):
         """Back from `_to_units`."""
         return from_roots(units) * level
 
-    def _known_ahead(self, units: FloatArray, series: DailySeries, calendar: Calendar, horizon: int) -> FloatArray:
-        """Calendar features and holiday effects of the series and the ``horizon`` days after it."""
-        n_days = len(series) + horizon
-        effects = lags.holiday_effects(units, calendar.holiday_groups(series.start, n_days))
-        return np.column_stack([lags.calendar_features(calendar, series.start, n_days), effects])
+    def _known(self, units: FloatArray, series: DailySeries, calendar: Calendar, n_ahead: int) -> FloatArray:
+        """Calendar features and holiday effects of the series and the ``n_ahead`` days after it, one row per day."""
+        features = lags.calendar_ahead(series, calendar, n_ahead)
+        effects = lags.holiday_effects(units, calendar.holiday_groups(series.start, len(features)))
+        return np.column_stack([features, effects])
 
     def _estimate(self, series: DailySeries, calendar: Calendar) -> None:
         rows, units = self._lesson(series, calendar)
@@ -68,31 +69,33 @@ class XGBoost(Candidate):
 
     def _lesson(self, series: DailySeries, calendar: Calendar) -> tuple[FloatArray, FloatArray]:
         """Features, shape (n_rows, k), and targets, shape (n_rows,), of the days to learn from."""
-        units, rows = self._units_and_rows(series, calendar)
+        units, known = self._units_and_known(series, calendar)
+        rows = np.column_stack([lags.level_features(units), known[: len(series)]])
         usable = _training_days(series, calendar)
         return rows[usable], units[usable]
 
-    def _fitted_values(self, series: DailySeries, calendar: Calendar) -> FloatArray:
-        _, rows = self._units_and_rows(series, calendar)
-        fitted = self._from_units(self._grown().predict(rows), lags.mean_level(series))
-        fitted[: lags.FIRST_ROW] = np.nan
+    def _fitted_values(self, series: DailySeries, calendar: Calendar, since: int) -> FloatArray:
+        units, known = self._units_and_known(series, calendar)
+        asked = slice(max(since, lags.FIRST_ROW), len(series))
+        rows = np.column_stack([lags.level_features(units)[asked], known[asked]])
+        fitted = np.full(len(series), np.nan)
+        fitted[asked] = self._from_units(self._grown().predict(rows), lags.mean_level(series))
         return fitted
 
     def _predict(self, series: DailySeries, calendar: Calendar, horizon: int) -> FloatArray:
         n_days, trees = len(series), self._grown()
-        level = lags.mean_level(series)
-        units = self._to_units(without_closures(series, calendar), level)
+        units, known = self._units_and_known(series, calendar, horizon)
         lowest, highest = units.min(), units.max()
         margin = (highest - lowest) / 10
         path = np.concatenate([np.full(lags.DEEPEST, np.nan), units, np.zeros(horizon)])
-        known_ahead = self._known_ahead(units, series, calendar, horizon)[n_days:]
+        known_ahead = known[n_days:]
         row = np.empty((1, lags.N_LEVEL_FEATURES + known_ahead.shape[1]))
         for step in range(horizon):
             day = lags.DEEPEST + n_days + step
             row[0, : lags.N_LEVEL_FEATURES] = lags.level_features_of_next(path, day)
             row[0, lags.N_LEVEL_FEATURES :] = known_ahead[step]
             path[day] = min(max(trees.predict(row)[0], lowest - margin), highest + margin)
-        return self._from_units(path[-horizon:], level)
+        return self._from_units(path[-horizon:], lags.mean_level(series))
 
     def _parameters(self) -> State:
         return self._grown().state()
@@ -106,10 +109,20 @@ class XGBoost(Candidate):
             raise CandidateFailed(f"{self.name} has no trees before `fit`.")
         return self._trees
 
-    def _units_and_rows(self, series: DailySeries, calendar: Calendar) -> tuple[FloatArray, FloatArray]:
-        """Targets, shape (n_days,), and features, shape (n_days, k), of every day."""
-        units = self._to_units(without_closures(series, calendar), lags.mean_level(series))
-        return units, np.column_stack([lags.level_features(units), self._known_ahead(units, series, calendar, 0)])
+    def _units_and_known(
+        self, series: DailySeries, calendar: Calendar, horizon: int = STEPS
+    ) -> tuple[FloatArray, FloatArray]:
+        """Targets, shape (n_days,), and what is known of these days and those ahead, shape (n_days + n_ahead, k).
+
+        Made once per series: learning, forecasting and fitting need the same.
+        """
+        n_ahead = max(horizon, STEPS)
+
+        def made() -> tuple[FloatArray, FloatArray]:
+            units = self._to_units(without_closures(series, calendar), lags.mean_level(series))
+            return units, self._known(units, series, calendar, n_ahead)
+
+        return series.once((type(self), calendar, n_ahead), made)
 
 
 def _training_days(series: DailySeries, calendar: Calendar) -> BoolArray:
