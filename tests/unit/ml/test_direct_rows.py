@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from app.services.ml.calendar import Calendar, KnownDay
-from app.services.ml.candidates.direct_rows import STEPS, Rows, RunningMean, Table
+from app.services.ml.candidates.direct_rows import STEPS, Rows, RunningMean, Table, days_to_same_date
 from app.services.ml.series import DailySeries, FloatArray
 from tests.factories import MONDAY, series_of, weekly_series
 
@@ -146,6 +146,36 @@ def test_no_row_changes_when_the_days_from_its_origin_on_do():
     assert earlier.any()
     np.testing.assert_array_equal(before.values[earlier], after.values[earlier])
     assert not np.array_equal(before.values[~earlier], after.values[~earlier], equal_nan=True)
+
+
+def test_the_same_date_of_last_year_is_seen_against_the_weeks_before_an_origin_then():
+    rows = ahead(SQUARES)
+    effect = rows.column("date_effect") * rows.spread * rows.size
+
+    # Day 421 is 24 February 2025; that of 2024 is day 55, and its weekday before was 48, 41, ... 6: 27 on average.
+    assert effect[0] == pytest.approx(55 - 27)
+    # Day 428 is 3 March; that of 2024 is day 63, two weeks beyond its base of 49, 42, ... 7: 28 on average.
+    assert effect[7] == pytest.approx(63 - 28)
+    assert np.isnan(ahead(SQUARES[:330]).column("date_effect")).all()
+
+
+def test_dates_of_several_years_are_averaged():
+    y = np.full(1300, 100.0)
+    for day, root in ((date(2025, 8, 1), 16.0), (date(2026, 8, 1), 12.0)):
+        y[(day - MONDAY).days] = root**2
+
+    rows = ahead(y, start=MONDAY)  # from 24 July 2027 on
+
+    effect = rows.column("date_effect") * rows.spread * rows.size
+    assert effect[8] == pytest.approx((6 + 2 + 0) / 3)  # 1 August; 2024 was as usual
+    assert effect[9] == pytest.approx(0, abs=1e-9)
+
+
+def test_the_same_date_lies_a_year_or_a_leap_year_back():
+    back = days_to_same_date(date(2024, 2, 28), 3, 1)
+
+    assert back.tolist() == [365, 365, 366]  # 29 February goes back to 1 March
+    assert days_to_same_date(date(2024, 2, 28), 3, 4).tolist() == [1461, 1461, 1461]
 
 
 def test_a_horizon_beyond_a_year_has_no_features_from_the_future():

@@ -26,7 +26,7 @@ YEARLY_ORDER = 5
 MONTH_SPANS = ((0, 1), (0, 3), (3, 7), (13, 17))  # days of the month, from 0: the first, the first days, the middle
 MONTH_ENDS = (1, 3, 7)  # days left of the month
 PLAIN = (
-    *("level_7", "level_14", "level_56", "level_91", "level_364", "holiday_effect"),
+    *("level_7", "level_14", "level_56", "level_91", "level_364", "date_effect", "holiday_effect"),
     *("regional_holiday", "holiday", "holiday_eve", "holiday_morrow", "promotion", "event"),
 )
 N_COLUMNS = len(PLAIN) + len(MONTH_SPANS) + len(MONTH_ENDS) + len(PAYDAY_SPANS) + 3 * SEASON + 2 * YEARLY_ORDER

@@ -7,6 +7,7 @@ the series; every feature of a row uses days before its origin, or what the cale
 
 from collections import defaultdict
 from dataclasses import dataclass, replace
+from datetime import date
 from functools import cached_property
 
 import numpy as np
@@ -26,6 +27,7 @@ MONTH = 4 * SEASON
 SPANS = (7, 14, 56, 91, YEAR)  # days whose mean is compared with that of the last month
 YEAR_AGO = (YEAR - SEASON, YEAR, YEAR + SEASON)
 YEAR_AGO_SPANS = (3, 14)  # days to either side of the day a year ago
+DATE_YEARS = 3  # of earlier years whose same date is averaged
 HOLIDAY_WEEKS = 4  # same weekdays whose holidays are counted
 FIRST_ORIGIN = MONTH
 PADDING = YEAR + 9 * SEASON  # deeper than any look back
@@ -101,6 +103,7 @@ class Table:
         holidays = calendar.holidays(series.start, n_all).astype(np.float64)
         self._holidays = np.concatenate([np.zeros(PADDING), holidays])
         self._in_sample: dict[int, Rows] = {}
+        self._to_same_date = [days_to_same_date(series.start, n_all, years) for years in range(1, DATE_YEARS + 1)]
 
     @classmethod
     def of(cls, series: DailySeries, calendar: Calendar, horizon: int = 0) -> "Table":
@@ -199,7 +202,11 @@ class Table:
     def _year_ago_features(
         self, at: IntArray, origin: IntArray, size: FloatArray, spread: FloatArray, base: FloatArray
     ) -> dict[str, FloatArray]:
-        """The same days a year ago, and what the season did then between the origin and the day."""
+        """The same days a year ago, and what the season did then between the origin and the day.
+
+        Christmas keeps its date and changes its weekday, so the same *date* of earlier years is set beside what would
+        have been its base then: the last 8 same weekdays before an origin as many days ahead of it.
+        """
         days = {f"year_{back}": np.where(at - back < origin, self._roots[at - back], np.nan) for back in YEAR_AGO}
         spans = {
             f"year_mean_{span}": self._means.between(
@@ -209,7 +216,23 @@ class Table:
         }
         season = spans["year_mean_3"] - self._means.between(origin - YEAR - MONTH, origin - YEAR)
         against_base = {name: (values / size - base) / spread for name, values in (days | spans).items()}
-        return against_base | {"season": season / size / spread}
+        return against_base | {"season": season / size / spread, "date_effect": self._date_effects(at) / size / spread}
+
+    def _date_effects(self, at: IntArray) -> FloatArray:
+        """Mean distance of the same date from its base, over the earlier years that are known, shape as ``at``."""
+        last_week = SEASON * (np.arange(at.shape[1]) // SEASON)
+        then = [at - back[at - PADDING] for back in self._to_same_date]
+        effects = [
+            self._roots[np.maximum(day, 0)] - self._weekday_means[np.maximum(day - last_week, 0)] for day in then
+        ]
+        return _mean(np.stack(effects, axis=-1))
+
+    @cached_property
+    def _weekday_means(self) -> FloatArray:
+        """Mean of the 8 same weekdays before each day of ``_seen``, shape unchanged."""
+        padded = np.concatenate([np.full(WEEKS * SEASON, np.nan), self._seen])
+        before = [padded[(WEEKS - k) * SEASON :][: self._seen.size] for k in range(1, WEEKS + 1)]
+        return _mean(np.stack(before, axis=-1))
 
     def _calendar_features(self, days: IntArray, at: IntArray) -> dict[str, FloatArray]:
         """What is known ahead of each day, and how many of the last 4 same weekdays were holidays."""
@@ -250,6 +273,14 @@ class Table:
             telling = ~np.isnan(effect)
             found += [(at[telling] - PADDING, effect[telling], day) for day in days]
         return found
+
+
+def days_to_same_date(start: date, n_days: int, years: int) -> IntArray:
+    """Days back from each day to the same date so many years before, shape (n_days,); from 29 February to 1 March."""
+    days = np.datetime64(start) + np.arange(n_days)
+    months = days.astype("datetime64[M]")
+    same = (months - 12 * years).astype("datetime64[D]") + (days - months.astype("datetime64[D]"))
+    return np.asarray((days - same).astype(np.int64))
 
 
 def _mean(values: FloatArray) -> FloatArray:

@@ -34,7 +34,7 @@ DISTANCES = (
 )
 PLAIN = (
     *("level_7", "level_14", "level_56", "level_91", "level_364", "zeros_28", "zeros_364"),
-    *("year_357", "year_364", "year_371", "year_mean_3", "year_mean_14", "season"),
+    *("year_357", "year_364", "year_371", "year_mean_3", "year_mean_14", "season", "date_effect"),
 )
 KNOWN_DAYS = (
     *("holiday_effect", "holiday", "holiday_eve", "holiday_morrow", "regional_holiday", "recent_holidays"),
