@@ -26,7 +26,7 @@ GROWTH = {SEASON: 0.70, 4 * SEASON: 0.80}
 SPANS = tuple(GROWTH)
 PRIOR_STRETCHES = 12.0  # K
 DEGREES = 6.0  # of freedom of Student's t, which has the tails of these sums
-REFIT_GAIN = 0.12  # fold errors come from parameters that are up to three folds older than those of the final fit
+REFIT_GAIN = 0.15  # fold errors come from parameters that are up to three folds older than those of the final fit
 
 
 @dataclass(frozen=True, eq=False)
