@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from app.services.ml.calendar import Calendar
-from app.services.ml.candidates.common import telling_sales
+from app.services.ml.candidates.common import by_week, telling_sales
 from app.services.ml.roots import to_roots
 from app.services.ml.series import DAYS_A_YEAR, SEASON, DailySeries, FloatArray
 
@@ -54,8 +54,7 @@ def _error(roots: FloatArray, origin: int, n_days: int) -> float:
     """Mean absolute error of the weekdays' mean on the days from ``origin`` on; nan where too little is known."""
     if origin < LEAST_WEEKS * SEASON:
         return float("nan")
-    before = roots[max(origin - WEEKS * SEASON, 0) : origin]
-    weeks = np.concatenate([np.full(-before.size % SEASON, np.nan), before]).reshape(-1, SEASON)
+    weeks = by_week(roots[max(origin - WEEKS * SEASON, 0) : origin])
     known = (~np.isnan(weeks)).sum(axis=0)
     mean = np.divide(np.nansum(weeks, axis=0), known, out=np.full(SEASON, np.nan), where=known > 0)
     days = roots[origin : origin + n_days]
