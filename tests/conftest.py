@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from app.db.gateway import Gateway
+from app.db.postgres import PostgresGateway
 from tests.servers.postgres import PostgresServer, running_postgres
 from tests.servers.redis import RedisServer, running_redis
 
@@ -58,6 +60,14 @@ def database_url(postgres_server: PostgresServer, template_database: str) -> Ite
     """A fresh database for this test, migrated, with the example product's empty tables."""
     with postgres_server.scratch_database(template_database) as url:
         yield url
+
+
+@pytest.fixture
+def gateway(database_url: str) -> Iterator[Gateway]:
+    """A gateway to `database_url`; tests of the contract open it on every way there is."""
+    opened = PostgresGateway(database_url)
+    yield opened
+    opened.close()
 
 
 @pytest.fixture

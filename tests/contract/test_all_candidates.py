@@ -156,6 +156,12 @@ def test_fitted_values_have_a_number_for_every_day_but_the_first_ones(candidate)
     assert not np.isinf(values).any()
 
 
+def test_fitted_values_of_the_last_days_are_those_of_all_days(candidate):
+    model = fitted(candidate, shop(300), busy_calendar(300))
+
+    assert model.fitted_values(210)[210:].tobytes() == model.fitted_values()[210:].tobytes()
+
+
 def test_the_shortest_history_is_enough(candidate):
     assert_sound(fitted(candidate, shop(candidate.min_history)).predict(HORIZON))
 

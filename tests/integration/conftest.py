@@ -1,20 +1,10 @@
-"""What most tests here begin with: a gateway to the test's own database, and settings that lead to it."""
+"""What most tests here begin with: settings that lead to the test's own database."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from app.config.settings import Settings
-from app.db.postgres import PostgresGateway
-
-
-@pytest.fixture
-def gateway(database_url: str) -> Iterator[PostgresGateway]:
-    """A gateway to `database_url`."""
-    opened = PostgresGateway(database_url)
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

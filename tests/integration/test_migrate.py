@@ -273,7 +273,9 @@ def test_uninstall_keeps_the_examples_tables(empty_database_url: str) -> None:
 
 def test_a_products_own_tables_are_read_and_never_touched(empty_database_url: str) -> None:
     # Ten whole days of the shop's own calendar: its yesterday is not always UTC's.
-    day = datetime.now(ZoneInfo("America/Bogota")).replace(hour=10, minute=0, second=0, microsecond=0) - timedelta(days=10)
+    day = datetime.now(ZoneInfo("America/Bogota")).replace(hour=10, minute=0, second=0, microsecond=0) - timedelta(
+        days=10
+    )
     with psycopg.connect(empty_database_url) as connection:
         connection.execute(PRODUCT)
         for number in range(10):

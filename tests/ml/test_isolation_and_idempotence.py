@@ -1,12 +1,9 @@
 """Many tenants on one database: none changes another's forecast, and doing it again changes nothing."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from app.config.settings import Settings
 from app.db.gateway import Gateway
-from app.db.postgres import PostgresGateway
 from app.db.store import TenantStore
 from app.services import ml
 from app.services.ml.predict import generate_predictions
@@ -14,13 +11,6 @@ from app.services.retrain import retrain
 from tests.integration.shops import CHEAP, add_shop, sale, shop_id, yesterday
 
 NAMES = ("bakery", "bar", "books", "bikes")
-
-
-@pytest.fixture
-def gateway(database_url: str) -> Iterator[Gateway]:
-    opened = PostgresGateway(database_url)
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

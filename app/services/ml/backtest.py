@@ -1,5 +1,6 @@
 """Rolling-origin cross-validation: every candidate forecasts the same past days, knowing only what was known then."""
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -77,22 +78,23 @@ class CrossValidation:
     def fold_metric(self, forecasts: FloatArray, metric: str) -> FloatArray:
         """A metric of `METRICS` on the open days of each fold, shape (n_folds,); nan where it is undefined."""
         measure = METRICS[metric]
-        return np.array(
-            [
-                measure(actual[judged], forecast[judged], self.series.y[: fold.cutoff])
-                for fold, actual, forecast in zip(self.folds, self.actual, forecasts, strict=True)
-                for judged in (self._judged(fold),)
-            ]
-        )
-
-    def _judged(self, fold: Fold) -> BoolArray:
-        days = slice(fold.cutoff, fold.cutoff + fold.horizon)
-        return np.ones(fold.horizon, dtype=bool) if self.closed is None else ~self.closed[days]
+        return np.array([measure(*compared) for compared in self._compared(forecasts)])
 
     def metrics(self, forecasts: FloatArray) -> dict[str, float]:
         """Every metric of `METRICS` as its mean over the folds where it is defined; undefined ones are left out."""
-        means = {name: _mean_of_defined(self.fold_metric(forecasts, name)) for name in METRICS}
-        return {name: value for name, value in means.items() if np.isfinite(value)}
+        compared = list(self._compared(forecasts))
+        means = {name: _mean_of_defined([measure(*fold) for fold in compared]) for name, measure in METRICS.items()}
+        return {name: value for name, value in means.items() if math.isfinite(value)}
+
+    def _compared(self, forecasts: FloatArray) -> Iterator[tuple[FloatArray, FloatArray, FloatArray]]:
+        """What metrics take: actual and forecast on the open days of each fold, and the history before it."""
+        for fold, actual, forecast in zip(self.folds, self.actual, forecasts, strict=True):
+            history = self.series.y[: fold.cutoff]
+            if self.closed is None:
+                yield actual, forecast, history
+            else:
+                judged = ~self.closed[fold.cutoff : fold.cutoff + fold.horizon]
+                yield actual[judged], forecast[judged], history
 
 
 def rolling_origins(n_days: int, horizon: int, n_folds: int, closed: BoolArray | None = None) -> tuple[Fold, ...]:
@@ -293,6 +295,6 @@ def _forecasts(candidate: type[Forecaster], trial: _Trial) -> Iterator[FloatArra
         yield trial.adjust(forecast, known)
 
 
-def _mean_of_defined(values: FloatArray) -> float:
-    defined = values[np.isfinite(values)]
-    return float(defined.mean()) if defined.size else float("nan")
+def _mean_of_defined(values: Sequence[float]) -> float:
+    defined = [value for value in values if math.isfinite(value)]
+    return sum(defined) / len(defined) if defined else math.nan

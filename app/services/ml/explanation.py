@@ -17,7 +17,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from fractions import Fraction
+from decimal import Context, Decimal, localcontext
 
 import numpy as np
 
@@ -35,6 +35,7 @@ HALF_WINDOW = 17  # days on both sides: the time of year is a mean of five whole
 MAX_RATIO = 2.0  # a time of year that doubles or halves sales; beyond it a closure or an outage is in the years before
 SIGNIFICANT_DIGITS = 6  # of the published forecast, and of its parts
 DOUBLE_DIGITS = 15  # that a double keeps whatever they are
+EXACT = Context(prec=700)  # digits enough for the sum of the largest double and the smallest
 CENTS = 2  # decimal places of a total
 # These forecast a holiday or an event as any other day: a difference between their days has another cause.
 BLIND_TO_HOLIDAYS = frozenset({"naive", "snaive", "weekday_mean", "weekday_median", "mean"})
@@ -184,11 +185,12 @@ def _exact(yhat: float, estimated: Sequence[float], decimals: int, *, closed: bo
     a double has (a forecast of a billionth of the level), the level is taken away and the forecast is the rest.
     """
     parts = [round(part, decimals) + 0.0 for part in estimated]
-    if closed:
-        parts[-1] = float(-sum(map(_decimal, parts[:-1]))) + 0.0
-    rest = _decimal(yhat) - sum(map(_decimal, parts))
-    if _decimal(float(rest)) != rest:
-        return [parts[0], -parts[0], 0.0, 0.0, yhat]
+    with localcontext(EXACT):
+        if closed:
+            parts[-1] = float(-sum(map(_decimal, parts[:-1]))) + 0.0
+        rest = _decimal(yhat) - sum(map(_decimal, parts))
+        if _decimal(float(rest)) != rest:
+            return [parts[0], -parts[0], 0.0, 0.0, yhat]
     return [*parts, float(rest) + 0.0]
 
 
@@ -197,9 +199,9 @@ def _decimals(largest: float) -> int:
     return SIGNIFICANT_DIGITS - 1 - math.floor(math.log10(largest)) if largest > 0 else 0
 
 
-def _decimal(value: float) -> Fraction:
+def _decimal(value: float) -> Decimal:
     """The number that JSON says: the shortest decimal that names the double."""
-    return Fraction(repr(float(value)))
+    return Decimal(repr(float(value)))
 
 
 # --- the sentence ----------------------------------------------------------------------------------------------------

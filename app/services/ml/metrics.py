@@ -171,7 +171,7 @@ def _percentage_errors(actual: FloatArray, forecast: FloatArray) -> FloatArray:
 
 
 def _mean(values: FloatArray) -> float:
-    return float(values.mean()) if values.size else float("nan")
+    return float(values.sum()) / values.size if values.size else float("nan")  # `mean` takes twice as long on 28 days
 
 
 def _ratio(numerator: float, denominator: float) -> float:

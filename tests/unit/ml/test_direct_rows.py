@@ -83,9 +83,17 @@ def test_training_rows_lie_a_week_apart_and_end_with_the_series():
 
 
 def test_every_day_but_the_first_two_weeks_has_a_row_in_sample():
-    days = Table(series_of(SQUARES[:60]), Calendar()).in_sample().days
+    days = Table(series_of(SQUARES[:60]), Calendar()).in_sample(0).days
 
     assert days.tolist() == list(range(11, 60))
+
+
+def test_rows_in_sample_of_the_last_days_are_those_of_all_days():
+    table = Table(series_of(SQUARES[:60]), Calendar())
+    every, last = table.in_sample(0), table.in_sample(40)
+
+    assert last.days.tolist() == list(range(39, 60))  # from the weekly origin before
+    np.testing.assert_array_equal(last.values, every.where(every.days >= 39).values)
 
 
 def test_announced_closures_and_odd_zeros_are_neither_targets_nor_features():

@@ -130,10 +130,8 @@ class Table:
     def in_sample(self, since: int) -> Rows:
         """Rows of every day from index ``since`` on, from the weekly origin before it: a fit of the past."""
         if since not in self._in_sample:
-            first = self._n_days - -((since - self._n_days) // SEASON) * SEASON
-            self._in_sample[since] = self._rows(
-                np.arange(max(first, self._n_days % SEASON + SEASON), self._n_days, SEASON), SEASON
-            )
+            weeks = min(-((since - self._n_days) // SEASON), self._n_days // SEASON - 1)  # the first has none before it
+            self._in_sample[since] = self._rows(self._n_days - SEASON * np.arange(weeks, 0, -1), SEASON)
         return self._in_sample[since]
 
     def _rows(self, origins: IntArray, n_steps: int) -> Rows:

@@ -141,13 +141,23 @@ class Trees:
 
     def _walked(self, both: npt.NDArray[np.float32]) -> npt.NDArray[np.int32]:
         """Where the rows of one chunk end in each tree, shape (n_trees, n_rows)."""
-        column = self.feature + self.n_features * self.missing_left.astype(np.int32)
+        if len(both) == 1:  # asking every node takes fewer steps than finding out which one is asked
+            next_node = np.where(both[0].take(self._columns) < self.value, self.left, self.right)
+            node = self.roots
+            for _ in range(self._depth):
+                node = next_node.take(node)
+            return node[:, None]
         flat, first = both.ravel(), np.arange(len(both), dtype=np.int32) * both.shape[1]
         node = np.repeat(self.roots[:, None], len(both), axis=1)
         for _ in range(self._depth):
-            below = flat.take(first + column.take(node)) < self.value.take(node)
+            below = flat.take(first + self._columns.take(node)) < self.value.take(node)
             node = self._children.take(2 * node + below)
         return node
+
+    @cached_property
+    def _columns(self) -> npt.NDArray[np.int32]:
+        """What every node asks for among the features twice side by side, shape (n_nodes,)."""
+        return self.feature + self.n_features * self.missing_left.astype(np.int32)
 
     @cached_property
     def _children(self) -> npt.NDArray[np.int32]:
