@@ -23,8 +23,8 @@ import numpy as np
 from app.services.ml.series import SEASON, BoolArray, DailySeries, FloatArray
 
 # Days, and the growth from the span before: the days of a week largely cancel, a level that is wrong for a week tends
-# to stay wrong. What these four give on real sales stands in docs/decisions/0020.
-GROWTH = {SEASON: 0.70, 4 * SEASON: 0.80}
+# to stay wrong. What these four give on real sales stands in docs/decisions/0020 and 0029.
+GROWTH = {SEASON: 0.64, 4 * SEASON: 0.84}
 SPANS = tuple(GROWTH)
 PRIOR_STRETCHES = 12.0  # K
 DEGREES = 6.0  # of freedom of Student's t, which has the tails of these sums

@@ -1,6 +1,7 @@
 """Totals of shops that sell on some days only: the mean by hand, and near the truth over many shops of a known kind."""
 
 from datetime import timedelta
+from decimal import Decimal
 from functools import cache
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from app.config.ml_settings import MLSettings
 from app.services.ml.calendar import Calendar, KnownDay
+from app.services.ml.explanation import sums
 from app.services.ml.fitted_model import FittedModel
 from app.services.ml.ml_engine import BusinessMLEngine
 from app.services.ml.rare_sales import FEW, HALF_LIFE_DAYS, MANY, RareSales
@@ -112,6 +114,16 @@ def test_a_shop_that_sells_every_tenth_day_is_not_told_zero():
 
     assert result.forecast.yhat.sum() == 0.0
     assert result.totals[1].yhat > 0.0
+
+
+def test_the_parts_of_a_week_sum_to_its_total_and_most_of_it_is_average_days():
+    result = forecast(a_shop(0.1, 3))
+    total = result.totals[0].yhat
+
+    parts = sums(result.parts, 7, total)
+
+    assert sum(map(Decimal, map(repr, parts.values()))) == Decimal(repr(total))
+    assert abs(parts["recent"]) < 0.5 * total
 
 
 # --- where nothing may change ----------------------------------------------------------------------------------------
