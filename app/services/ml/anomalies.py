@@ -20,6 +20,7 @@ SEED = 20_240_229
 SEASONAL_SMOOTHER = 53  # periods, odd
 TREND_PERIODS = 8
 SEASONAL_JUMP = 13  # periods between two local fits, straight lines in between: a quarter of what they smooth over
+LOW_PASS_JUMP = 3  # of a smoother of nine days: judges no day otherwise
 ROBUST_ROUNDS = 10  # with these two a quarter of the time, and 2 days in 1,000 are judged otherwise
 MIN_STL_PERIODS = 12  # with fewer, a single odd day bends the smoothers, and hides itself
 
@@ -105,6 +106,7 @@ def _stl_residuals(
             robust=True,
             trend_jump=SEASON,
             seasonal_jump=SEASONAL_JUMP,
+            low_pass_jump=LOW_PASS_JUMP,
         )
         remainder = size * np.asarray(smooth.fit(inner_iter=1, outer_iter=ROBUST_ROUNDS).resid)
     score = robust_z(remainder, judged, _noise_floor(series))

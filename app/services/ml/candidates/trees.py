@@ -168,11 +168,9 @@ class Trees:
     def _depth(self) -> int:
         """Steps from a root to the leaf that is farthest away."""
         node, depth = self.roots, 0
-        while True:
-            node = np.unique([self.left[node], self.right[node]])
-            if (self.left[node] == node).all():
-                return depth + 1
-            depth += 1
+        while (inner := node[self.left[node] != node]).size:
+            node, depth = np.concatenate([self.left[inner], self.right[inner]]), depth + 1
+        return depth
 
     def state(self) -> State:
         """The arrays, children as distances from their node, which are small."""

@@ -24,11 +24,12 @@ class WeekdayMedian(Candidate):
     half_life_weeks: ClassVar[float] = 8.0
     other_weekdays: ClassVar[float] = 0.1
 
-    def _fitted_values(self, series: DailySeries, calendar: Calendar, since: int) -> FloatArray:  # noqa: ARG002 - all at once
+    def _fitted_values(self, series: DailySeries, calendar: Calendar, since: int) -> FloatArray:
         weeks = self._weeks(series, calendar)
-        medians = self._medians(weeks, np.arange(1, len(weeks) + 1))
-        before = np.vstack([np.full(SEASON, np.nan), medians[:-1]])
-        return before.ravel()[-len(series) :]
+        first = max(len(weeks) + (since - len(series)) // SEASON, 1)  # weeks end with the series
+        fitted = np.full(weeks.shape, np.nan)
+        fitted[first:] = self._medians(weeks, np.arange(first, len(weeks)))
+        return fitted.ravel()[-len(series) :]
 
     def _predict(self, series: DailySeries, calendar: Calendar, horizon: int) -> FloatArray:
         weeks = self._weeks(series, calendar)
