@@ -24,7 +24,7 @@ class RareSales:
     """How a tenant sold on its open days of the last year, newer days counting more."""
 
     mean: float  # currency per open day
-    idle: float  # share in 0..1 of open days that sold nothing
+    idle: float  # share in 0..1 of open days that sold nothing; a weekday that never sold is none
 
     @classmethod
     def of(cls, y: FloatArray, is_open: BoolArray) -> "RareSales":
@@ -34,11 +34,12 @@ class RareSales:
         """
         y, is_open = y[-DAYS_A_YEAR:], is_open[-DAYS_A_YEAR:]
         weights = np.where(is_open, 0.5 ** (np.arange(y.size)[::-1] / HALF_LIFE_DAYS), 0.0)
-        total = float(weights.sum())
-        if total == 0:
+        weekday = np.arange(y.size) % SEASON
+        sold = np.bincount(weekday, weights * (y != 0), SEASON)[weekday] > 0  # young shops: closed, not yet known so
+        if not sold.any():
             return cls(0.0, 0.0)
-        weights /= total
-        return cls(float(weights @ y), float(weights @ (y == 0)))
+        idle = float(weights @ (sold & (y == 0))) / float(weights @ sold)
+        return cls(float(weights @ y) / float(weights.sum()), idle)
 
     @property
     def weight(self) -> float:

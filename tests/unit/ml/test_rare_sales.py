@@ -68,6 +68,16 @@ def test_days_of_more_than_a_year_ago_do_not_count():
     assert RareSales.of(y, np.ones(y.size, dtype=bool)).mean == pytest.approx(1.0, rel=0.02)
 
 
+def test_a_weekday_that_has_never_sold_is_closed_and_not_idle():
+    six_weeks = np.tile([10.0, 10.0, 10.0, 10.0, 10.0, 0.0, 0.0], 6)
+    six_weeks[0] = 0.0
+
+    rare = RareSales.of(six_weeks, np.ones(42, dtype=bool))
+
+    assert 0.0 < rare.idle < 1 / 30
+    assert rare.mean < 10 * 5 / 7
+
+
 @pytest.mark.parametrize(("idle", "weight"), [(0.0, 0.0), (FEW, 0.0), ((FEW + MANY) / 2, 0.5), (MANY, 1.0), (0.9, 1.0)])
 def test_the_more_days_sell_nothing_the_more_the_mean_counts(idle, weight):
     means = RareSales(mean=8.0, idle=idle).means(np.array([2.0, 0.0]), np.array([True, False]))
@@ -129,7 +139,9 @@ def test_the_parts_of_a_week_sum_to_its_total_and_most_of_it_is_average_days():
 # --- where nothing may change ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("series", [weekly_series(200, noise=0.3), closed_on_sundays(200), weekly_series(30)])
+@pytest.mark.parametrize(
+    "series", [weekly_series(200, noise=0.3), closed_on_sundays(200), weekly_series(30), closed_on_sundays(45)]
+)
 def test_totals_of_shops_that_sell_every_open_day_are_the_sums_of_their_days(series):
     result = forecast(series)
 
