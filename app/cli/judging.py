@@ -29,6 +29,10 @@ MEASURES = {
     "coverage_95_total_7": "7-day totals inside their 95 % band",
     "coverage_80_total_28": "28-day totals inside their 80 % band",
     "coverage_95_total_28": "28-day totals inside their 95 % band",
+    "error_total_7": "error of 7-day totals, as a share of an average week",
+    "bias_total_7": "bias of 7-day totals, likewise (above 0: too much)",
+    "error_total_28": "error of 28-day totals, as a share of four average weeks",
+    "bias_total_28": "bias of 28-day totals, likewise (above 0: too much)",
     "share_worse_than_snaive": "windows clearly worse than seasonal naive",
     "share_of_series_worse_than_snaive": "series clearly worse than seasonal naive, all windows together",
     "cpu_seconds_per_window": "CPU seconds per series and window",
@@ -179,7 +183,7 @@ def _figure(name: str, value: float | None) -> str:
         return "-"
     if name == "artifact_bytes":
         return f"{value:.0f}"
-    is_share = name.startswith(("coverage", "share", "wape", "compared"))
+    is_share = name.startswith(("coverage", "share", "wape", "compared", "error", "bias"))
     return f"{value:.1%}" if is_share else f"{value:.3f}"
 
 

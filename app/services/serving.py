@@ -75,8 +75,8 @@ def current_forecast(gateway: Gateway, tenant: Tenant) -> ServedForecast:
         as_of=current["as_of"],
         stale=bool(report.get("stale", False)),
         days=days,
-        total_7=_total(days, WEEK),
-        total_28=_total(days, FOUR_WEEKS),
+        total_7=report.get("total_7", _sum(days, WEEK)),
+        total_28=report.get("total_28", _sum(days, FOUR_WEEKS)),
         totals=report.get("totals") or {},
         explanation=report.get("explanation"),
         interval_level=report.get("interval_level"),
@@ -103,7 +103,7 @@ def _served(row: Row) -> ServedDay:
     )
 
 
-def _total(days: list[ServedDay], n: int) -> float:
+def _sum(days: list[ServedDay], n: int) -> float:
     return round(sum(day["yhat"] for day in days[:n]), 2)
 
 

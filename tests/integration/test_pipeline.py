@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+import numpy as np
 import psycopg
 import pytest
 
@@ -20,6 +21,8 @@ from app.services.ml.artifact import ArtifactKeys, load_keys
 from app.services.ml.hashing import RestoredInput, output_hash, restore_snapshot
 from app.services.ml.ml_engine import BusinessMLEngine
 from app.services.ml.model_version_manager import ModelVersionManager
+from app.services.serving import current_forecast
+from app.services.tenants import TenantDirectory
 from tests.integration.shops import CHEAP, add_shop, sale, shop_id, yesterday
 
 
@@ -98,6 +101,22 @@ def test_force_computes_again_and_gives_the_same_output(gateway, train):
     assert second["forecast"] == first["forecast"]
     assert len(store.list_models()) == 2
     assert [row["stage"] for row in store.list_models()] == ["production", "archived"]
+
+
+def test_a_shop_that_sells_now_and_then_is_told_what_it_sells_on_average(gateway, train):
+    store = add_shop(gateway, "alba", days=0)
+    days = [yesterday() - timedelta(days=int(back)) for back in np.random.default_rng(1).choice(140, 30, replace=False)]
+    store.import_sales({}, [sale(f"alba-{day}", day, 100.0) for day in days])
+
+    report = train("alba")
+
+    served = current_forecast(gateway, TenantDirectory.read(gateway).find("alba"))
+    days_alone = sum(day["yhat"] for day in report["forecast"])
+    assert 14 * 100 * 30 / 140 * 0.6 < report["total_28"] < 14 * 100 * 30 / 140 * 1.6  # of the horizon, 14 days
+    assert days_alone < 0.6 * report["total_28"]
+    assert report["totals"]["total_7"]["yhat"] == report["total_7"] == report["explanation"]["total"]
+    assert (served["total_7"], served["total_28"]) == (report["total_7"], report["total_28"])
+    assert any("what is sold on average" in note for note in served["notes"])
 
 
 def test_a_late_sale_makes_a_new_forecast_that_says_what_changed(gateway, train):

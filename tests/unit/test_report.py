@@ -109,7 +109,7 @@ def test_both_languages_say_the_same_things_with_the_same_values() -> None:
 # --- words -----------------------------------------------------------------------------------------------------------
 
 
-def test_the_headline_is_the_sum_of_the_next_seven_days() -> None:
+def test_the_headline_is_the_total_of_the_next_seven_days() -> None:
     view = view_tenant(a_part(), 1)
 
     # 90 + 100 + 110 + 120 + 150 + 200 + 0
@@ -124,6 +124,22 @@ def test_days_and_totals_each_have_their_own_range() -> None:
     assert view.lines[0] == "Most likely between €693 and €847."
     assert view.lines[1] == "Next 28 days: about €3,080. Most likely between €2,772 and €3,388."
     assert "do not add up" in view.small
+
+
+def test_a_total_that_is_not_the_sum_of_its_days_says_so_beside_it() -> None:
+    rare = note("rare_sales", idle="64%")
+    report = a_report(total_7=900.0, total_28=3696.0, notes=[rare.as_dict()])
+
+    english = view_tenant(a_part(report=report), 1)
+    spanish = view_tenant(a_part(report=report | {"language": "es"}), 1)
+
+    assert english.headline == "Next 7 days: about €900."
+    assert english.lines[1].startswith("Next 28 days: about €3,696.")
+    assert english.lines[2] == str(rare)
+    assert "lo que se vende de media" in spanish.lines[2]
+    assert english.explanation.notes == ()
+    # Four whole weeks of history sold 3,080.
+    assert compare(report, a_history(28)) == (28, 3080.0, 3696.0 / 3080.0 - 1)
 
 
 def test_a_report_of_an_earlier_version_has_neither_ranges_of_totals_nor_parts() -> None:

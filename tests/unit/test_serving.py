@@ -123,6 +123,15 @@ def test_the_parts_of_each_day_and_the_bands_of_totals_are_served() -> None:
     assert served["explanation"]["en"] == "The sentence."
 
 
+def test_totals_are_those_of_the_report_and_not_sums_of_the_days_again() -> None:
+    full = explained()
+    full["report"] |= {"total_7": 1250.5, "total_28": 1250.5}
+
+    served = current_forecast(OneAnswer(full), BAKERY)
+
+    assert (served["total_7"], served["total_28"]) == (1250.5, 1250.5)
+
+
 def test_parts_are_shown_as_a_table_with_the_sentence_below() -> None:
     shown = parts_of(explained())
 

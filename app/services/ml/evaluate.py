@@ -28,7 +28,7 @@ from app.services.ml.cpu_time import cpu_seconds, warm_up
 from app.services.ml.global_backtest import GlobalModels, train_for_origins
 from app.services.ml.ml_engine import LEVELS, BusinessMLEngine
 from app.services.ml.results import EngineResult
-from app.services.ml.series import SEASON, DailySeries, FloatArray
+from app.services.ml.series import DAYS_A_YEAR, SEASON, DailySeries, FloatArray
 from app.services.ml.totals import SPANS
 from app.services.ml.weekly_path import WeeklyPath
 
@@ -36,8 +36,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
 COLUMNS = ("unique_id", "ds", "y")
-# What is judged of totals: key of the result, days, level.
-TOTALS = tuple((f"coverage_{round(100 * level)}_total_{days}", days, level) for days in SPANS for level in LEVELS)
+# What is judged of the bands of totals: key of the result, days, level.
+TOTAL_BANDS = tuple((f"coverage_{round(100 * level)}_total_{days}", days, level) for days in SPANS for level in LEVELS)
+TOTALS = (
+    *(key for key, _, _ in TOTAL_BANDS),
+    *(f"{measure}_total_{days}" for days in SPANS for measure in ("error", "bias")),
+)
 WORSE_THAN_SNAIVE = 1.02  # of its error: by more than 2 %
 ON_DEMAND_AFTER_DAYS = 3  # of a weekly forecast, somebody looks at the chart
 MAX_GAP_DAYS = 20 * 366  # a longer calendar is a typing error in a date
@@ -64,7 +68,7 @@ class _Window:
     sql: float
     coverage_80: float
     coverage_95: float
-    total_coverage: dict[str, float]  # by the keys of `TOTALS`: 1 inside, 0 outside, nan beyond the horizon
+    totals: dict[str, float]  # by the keys of `TOTALS`, nan beyond the horizon; a coverage is 1 inside, 0 outside
     absolute_error: float
     absolute_sales: float
     naive_error: float  # absolute, of seasonal naive
@@ -126,12 +130,13 @@ def evaluate(
     -------
     dict : JSON-safe: "pooled", "series", "settings", "version". MASE (season 7), RMSSE, sMAPE (0..200) and sQL are
         means over series-windows, WAPE is pooled, coverage a share of days (of windows for the totals of 7 and 28
-        days); an undefined value is None. CPU is user and system time of the process and its children per
-        series-window, imports not counted. "weeks", with more than one, holds the same for each week, with the share of
-        comparisons, the mean size of the stored model (characters) and the mean CPU seconds of a forecast on demand
-        three days later; "pooled" is then over all weeks. "global_model", when there are any, says how many were
-        trained and the CPU seconds that took, which are counted nowhere else; with `ML_GLOBAL_LSTM`, also why they have
-        no network.
+        days), error and bias of a total are shares of what so many days sold on average in the year before, bias above
+        zero where too much was forecast; an undefined value is None. CPU is user and system time of the process and its
+        children per series-window, imports not counted. "weeks", with more than one, holds the same for each week, with
+        the share of comparisons, the mean size of the stored model (characters) and the mean CPU seconds of a forecast
+        on demand three days later; "pooled" is then over all weeks. "global_model", when there are any, says how many
+        were trained and the CPU seconds that took, which are counted nowhere else; with `ML_GLOBAL_LSTM`, also why they
+        have no network.
 
     Raises
     ------
@@ -331,7 +336,7 @@ def _measured(y: FloatArray, known: int, horizon: int, result: EngineResult, cpu
         sql=m.scaled_quantile_loss(actual, quantiles, history),
         coverage_80=m.coverage(actual, low80, high80),
         coverage_95=m.coverage(actual, low95, high95),
-        total_coverage=_total_coverage(actual, result),
+        totals=_totals(history, actual, result),
         absolute_error=float(np.abs(actual - yhat).sum()),
         absolute_sales=float(np.abs(actual).sum()),
         naive_error=float(np.abs(actual - naive).sum()),
@@ -341,15 +346,20 @@ def _measured(y: FloatArray, known: int, horizon: int, result: EngineResult, cpu
     )
 
 
-def _total_coverage(actual: FloatArray, result: EngineResult) -> dict[str, float]:
-    """Whether each total lies in its band."""
-    bands = {total.days: total.bands for total in result.totals}
-    inside = dict.fromkeys((key for key, _, _ in TOTALS), float("nan"))
-    for key, days, level in TOTALS:
-        if days in bands:
-            lower, upper = bands[days][level]
-            inside[key] = float(lower <= actual[:days].sum() <= upper)
-    return inside
+def _totals(history: FloatArray, actual: FloatArray, result: EngineResult) -> dict[str, float]:
+    """How each total compares with what was sold, by the keys of `TOTALS`."""
+    totals = {total.days: total for total in result.totals}
+    average = float(np.abs(history[-DAYS_A_YEAR:]).mean())
+    found = dict.fromkeys(TOTALS, float("nan"))
+    for key, days, level in TOTAL_BANDS:
+        if days in totals:
+            lower, upper = totals[days].bands[level]
+            found[key] = float(lower <= actual[:days].sum() <= upper)
+    for days, total in totals.items():
+        if average > 0:
+            off = (total.yhat - float(actual[:days].sum())) / (days * average)
+            found |= {f"error_total_{days}": abs(off), f"bias_total_{days}": off}
+    return found
 
 
 def _summary(outcomes: Iterable[_Outcome]) -> dict[str, Any]:
@@ -368,7 +378,7 @@ def _summary(outcomes: Iterable[_Outcome]) -> dict[str, Any]:
         "sql": _mean([window.sql for window in done]),
         "coverage_80": _mean([window.coverage_80 for window in done]),
         "coverage_95": _mean([window.coverage_95 for window in done]),
-        **{key: _mean([window.total_coverage[key] for window in done]) for key, _, _ in TOTALS},
+        **{key: _mean([window.totals[key] for window in done]) for key in TOTALS},
         "share_worse_than_snaive": _mean([window.worse_than_snaive for window in done]),
         "share_of_series_worse_than_snaive": _mean([_is_worse(outcome) for outcome in outcomes]),
         "cpu_seconds_per_window": cpu / len(done) if done else None,

@@ -103,7 +103,11 @@ def explain(series: DailySeries, calendar: Calendar, yhat: FloatArray, weights: 
 
 
 def sums(parts: Parts, n_days: int, total: float) -> dict[str, float]:
-    """The parts of the first ``n_days`` days together, to the cent; in decimal they sum exactly to ``total``."""
+    """The parts of the first ``n_days`` days together, to the cent; in decimal they sum exactly to ``total``.
+
+    Where that is not the sum of the days (see `rare_sales`), `recent` has the difference: beside the mean day that the
+    level is, little is left of it.
+    """
     summed = [math.fsum(getattr(parts, name)[:n_days]) for name in PARTS[:-1]]
     as_many_as_fit = _decimals(max(map(abs, [total, *summed]))) + DOUBLE_DIGITS - SIGNIFICANT_DIGITS
     return dict(zip(PARTS, _exact(total, summed, min(CENTS, as_many_as_fit)), strict=True))

@@ -138,7 +138,10 @@ def output_hash(result: EngineResult) -> str:
             for level, (lower, upper) in forecast.bands.items()
         },
         "totals": {
-            str(total.days): {repr(float(level)): rounded(list(band)) for level, band in total.bands.items()}
+            str(total.days): {
+                "yhat": rounded(total.yhat),
+                **{repr(float(level)): rounded(list(band)) for level, band in total.bands.items()},
+            }
             for total in result.totals
         },
         "parts": [rounded(result.parts.of_day(step)) for step in range(forecast.yhat.size)],

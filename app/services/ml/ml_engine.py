@@ -32,6 +32,7 @@ from app.services.ml.lookout import NO_LOOKOUT, Lookout
 from app.services.ml.notes import Note, note
 from app.services.ml.past_forecasts import PastForecasts
 from app.services.ml.promotions import measure_promotions
+from app.services.ml.rare_sales import RareSales
 from app.services.ml.results import Anomaly, CandidateScore, EngineResult, Forecast, Residuals
 from app.services.ml.roots import from_roots, to_roots
 from app.services.ml.season_width import season_width
@@ -46,7 +47,7 @@ from app.services.ml.series import (
     unannounced_closures,
     weekdays_from,
 )
-from app.services.ml.totals import Total, naive_errors, past_errors, totals
+from app.services.ml.totals import SPANS, Total, naive_errors, past_errors, totals
 
 LEVELS = (0.8, 0.95)  # always given; `interval_level` comes on top
 LARGEST_DAY = 1e15  # intake refuses larger amounts; a larger day would overflow squares
@@ -58,6 +59,7 @@ SHORT_HISTORY_DAYS = 56
 REFIT_GAIN = 0.19
 EXPLAINING = ("holiday", "holiday_eve", "holiday_morrow", "promotion", "event")  # a day of these may sell anything
 _BARE_STATE = ("name", "trained_through")
+SAID_FROM = 0.02  # of a total: where the days add up to something else, a note says why
 SIGNIFICANT_DIGITS = 6  # of published numbers, so that equal inputs give equal hashes
 
 
@@ -267,7 +269,8 @@ class BusinessMLEngine:
     ) -> EngineResult:
         with task.stage("intervals"):
             forecast = self._with_bands(task, choice, pool)
-            ahead = self._totals(task, forecast, errors)
+            means = self._means(task, forecast)
+            ahead = self._totals(task, forecast, means, errors)
         with task.stage("explanation"):
             parts = explain(task.series, task.expected(), forecast.yhat, choice.weights)
         with task.stage("anomalies"):
@@ -275,6 +278,7 @@ class BusinessMLEngine:
         return EngineResult(
             as_of=task.series.end,
             forecast=forecast,
+            means=means,
             totals=ahead,
             parts=parts,
             anomalies=anomalies,
@@ -409,9 +413,20 @@ class BusinessMLEngine:
         days, residuals = _residuals(task, validation, choice.out_of_fold, choice.forecast())
         return past_errors(residuals, closed[days], _learned_share(choice))
 
-    def _totals(self, task: _Task, forecast: Forecast, errors: FloatArray) -> tuple[Total, ...]:
+    def _totals(self, task: _Task, forecast: Forecast, means: FloatArray, errors: FloatArray) -> tuple[Total, ...]:
         is_open = ~task.closing(task.series).closed(forecast.start, forecast.yhat.size)
-        return totals(forecast.yhat, is_open, errors, forecast.bands, 0.0 if task.non_negative else -np.inf)
+        floor = 0.0 if task.non_negative else -np.inf
+        return totals(forecast.yhat, means, is_open, errors, forecast.bands, floor)
+
+    def _means(self, task: _Task, forecast: Forecast) -> FloatArray:
+        """What each day sells on average, shape (horizon,), with a note where that is not the forecast of the day."""
+        series, calendar = find_level_shift(task.series, task.calendar).taken_from(task.series), task.expected()
+        rare = RareSales.of(series.y, ~calendar.closed(series.start, len(series)))
+        means = rare.means(forecast.yhat, ~calendar.closed(forecast.start, forecast.yhat.size))
+        days, usual = float(means[: SPANS[-1]].sum()), float(forecast.yhat[: SPANS[-1]].sum())
+        if abs(days - usual) > SAID_FROM * abs(days):
+            task.notes.append(note("rare_sales", idle=f"{rare.idle:.0%}"))
+        return means
 
     def _anomalies(self, task: _Task, choice: _Choice) -> tuple[Anomaly, ...]:
         series = task.series

@@ -23,6 +23,12 @@ WORDS: dict[str, dict[str, tuple[str, ...]]] = {
         "level_shift": (
             "Sales changed by {change} {n} days ago and stayed so: earlier days were converted to the level of today.",
         ),
+        "rare_sales": (
+            (
+                "Nothing is sold on {idle} of the open days: a single day shows the usual day, a total what is sold on "
+                "average, so the days do not add up to it."
+            ),
+        ),
         "huge_days": ("Days beyond {limit} were cut to that: check the sales for typing errors.",),
         "no_such_candidate": ("There is no candidate called {name!r}; it was left out.",),
         "no_such_country": ("{country!r} is unknown: the forecast was made without public holidays. {hint}",),
@@ -82,6 +88,12 @@ WORDS: dict[str, dict[str, tuple[str, ...]]] = {
         ),
         "level_shift": (
             "Las ventas cambiaron un {change} hace {n} días y siguen así: lo anterior se ha pasado al nivel de hoy.",
+        ),
+        "rare_sales": (
+            (
+                "En el {idle} de los días abiertos no se vende nada: los días sueltos son el día habitual y el total "
+                "es lo que se vende de media, así que los días no suman el total."
+            ),
         ),
         "huge_days": ("Los días por encima de {limit} se han recortado: comprueba que no haya ventas mal tecleadas.",),
         "no_such_candidate": ("No hay ningún método llamado {name!r}; se ha dejado fuera.",),

@@ -71,6 +71,7 @@ class EngineResult:
 
     as_of: date
     forecast: Forecast
+    means: FloatArray  # shape (horizon,), what totals are sums of: `yhat` but where sales are rare, see `rare_sales`
     totals: tuple[Total, ...]  # of as many of the first 7 and 28 days as the horizon holds
     parts: Parts  # what each day of the forecast consists of
     anomalies: tuple[Anomaly, ...]  # the flagged days of the last 90, oldest first
@@ -136,8 +137,8 @@ class TrainingReport(TypedDict):
     horizon_days: int
     interval_level: float
     forecast: list[ForecastDay]
-    total_7: float  # sum of the first 7 days of yhat
-    total_28: float
+    total_7: float  # what the first 7 days sell together: the sum of yhat, but where sales are rare (see `rare_sales`)
+    total_28: float  # likewise; of a shorter horizon, all of its days
     totals: dict[str, ForecastTotal]  # "total_7", "total_28": those that the horizon holds
     explanation: ForecastSummary | None  # None without a forecast
     anomalies: list[dict[str, Any]]  # {date, y, expected, score}

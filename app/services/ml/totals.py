@@ -1,8 +1,10 @@
-"""Bands of totals: how far the sum of the first 7 or 28 days may lie off, from the sums of past errors.
+"""Totals of the first 7 or 28 days, and how far they may lie off, from the sums of past errors.
 
-Daily bands do not add up: errors of neighbouring days partly cancel and partly persist, and how much differs from
-tenant to tenant. So the sums themselves are measured, over every stretch of so many days within the folds. Three folds
-of 28 days hold twelve separate weeks but only three stretches of four, hence each span leans on the shorter one::
+A total is what so many days sell on average: the sum of the forecasts of its days, but where sales are rare (see
+`rare_sales`). Daily bands do not add up: errors of neighbouring days partly cancel and partly persist, and how much
+differs from tenant to tenant. So the sums themselves are measured, over every stretch of so many days within the folds.
+Three folds of 28 days hold twelve separate weeks but only three stretches of four, hence each span leans on the shorter
+one::
 
     spread(n)^2 = (B own(n)^2 + K (spread(m) (n / m)^growth)^2) / (B + K)
 
@@ -21,8 +23,8 @@ import numpy as np
 from app.services.ml.series import SEASON, BoolArray, DailySeries, FloatArray
 
 # Days, and the growth from the span before: the days of a week largely cancel, a level that is wrong for a week tends
-# to stay wrong. What these four give on real sales stands in docs/decisions/0020.
-GROWTH = {SEASON: 0.70, 4 * SEASON: 0.80}
+# to stay wrong. What these four give on real sales stands in docs/decisions/0020 and 0029.
+GROWTH = {SEASON: 0.64, 4 * SEASON: 0.84}
 SPANS = tuple(GROWTH)
 PRIOR_STRETCHES = 12.0  # K
 DEGREES = 6.0  # of freedom of Student's t, which has the tails of these sums
@@ -31,7 +33,7 @@ REFIT_GAIN = 0.15  # fold errors come from parameters that are up to three folds
 
 @dataclass(frozen=True, eq=False)
 class Total:
-    """The sum of the first ``days`` days of a forecast, in the tenant's currency; ``bands`` as in `Forecast`."""
+    """What the first ``days`` days sell together, in the tenant's currency; ``bands`` as in `Forecast`."""
 
     days: int
     yhat: float  # to the cent
@@ -39,13 +41,19 @@ class Total:
 
 
 def totals(
-    yhat: FloatArray, is_open: BoolArray, errors: FloatArray, levels: Iterable[float], floor: float
+    yhat: FloatArray,
+    means: FloatArray,
+    is_open: BoolArray,
+    errors: FloatArray,
+    levels: Iterable[float],
+    floor: float,
 ) -> tuple[Total, ...]:
     """The totals of the first 7 and 28 days, as many as the horizon holds, each with a band per level.
 
     Parameters
     ----------
-    yhat : shape (horizon,), as published
+    yhat : shape (horizon,), as published; its errors are ``errors``
+    means : shape (horizon,), what each day sells on average; totals are their sums
     is_open : shape (horizon,), false on days that are known to be closed: they add nothing to a total or its band
     errors : shape (n_folds, n_days), both >= 1: what `past_errors` or `naive_errors` gives
     levels : shares in 0..1
@@ -56,11 +64,14 @@ def totals(
     tuple of Total : shortest first; empty for a horizon below 7 days
     """
     levels = tuple(levels)
-    return tuple(
-        _total(yhat[:span], spread(errors, span) * _open_share(is_open[:span], errors), levels, floor)
-        for span in SPANS
-        if span <= yhat.size
-    )
+    made = []
+    for span in SPANS:
+        if span <= yhat.size:
+            # What the mean adds to a usual day was missing on past days, too: an error less it is one of the mean.
+            added = float((means[:span] - yhat[:span]).mean())
+            width = spread(errors - added, span) * _open_share(is_open[:span], errors)
+            made.append(_total(means[:span], width, levels, floor))
+    return tuple(made)
 
 
 def past_errors(residuals: FloatArray, closed: BoolArray, learned_share: float) -> FloatArray:
@@ -112,14 +123,19 @@ def _open_share(is_open: BoolArray, errors: FloatArray) -> float:
     return min(float(is_open.mean()) / usual, 1.0) ** GROWTH[SPANS[-1]] if usual > 0 else 1.0
 
 
-def _total(yhat: FloatArray, width: float, levels: tuple[float, ...], floor: float) -> Total:
-    total = round(math.fsum(yhat), 2)
+def total_of(means: FloatArray) -> float:
+    """The sum of some days, to the cent."""
+    return round(math.fsum(means), 2)
+
+
+def _total(means: FloatArray, width: float, levels: tuple[float, ...], floor: float) -> Total:
+    total = total_of(means)
     bands = {}
     for level in levels:
         reach = width * _quantile(level)
         lower, upper = (round(bound, 2) for bound in (max(total - reach, floor), total + reach))
         bands[level] = (min(lower, total), max(upper, total))
-    return Total(yhat.size, total, bands)
+    return Total(means.size, total, bands)
 
 
 def _quantile(level: float) -> float:

@@ -20,7 +20,7 @@ from app.services.ml.results import (
     TrainingReport,
 )
 from app.services.ml.series import SEASON
-from app.services.ml.totals import Total
+from app.services.ml.totals import Total, total_of
 from app.services.report.formats import LANGUAGES, locale_of
 from app.services.report.words import say
 
@@ -90,8 +90,8 @@ def add_result(report: TrainingReport, result: EngineResult, settings: MLSetting
     """The forecast with its band, totals, anomalies, and why it is what it is."""
     days = forecast_days(result, settings.interval_level)
     report["forecast"] = days
-    report["total_7"] = total(days[:7])
-    report["total_28"] = total(days[:28])
+    report["total_7"] = total_of(result.means[:7])
+    report["total_28"] = total_of(result.means[:28])
     report["totals"] = {f"total_{one.days}": _total(one, settings.interval_level) for one in result.totals}
     report["explanation"] = _explanation(report, result)
     report["anomalies"] = [_anomaly(anomaly) for anomaly in result.anomalies]

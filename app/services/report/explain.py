@@ -12,6 +12,7 @@ from app.services.report.data import TenantPart
 from app.services.report.formats import DASH, Locale
 from app.services.report.words import listing, method_name, say
 
+ABOUT_TOTALS = "rare_sales"  # the note that stands beside the totals, and not among the others
 UNMOVED = 0.0005  # a share that even one decimal of a percentage would show as zero
 NEARLY_A_TENTH = 0.0995  # a share below it is shown with a decimal
 
@@ -57,7 +58,7 @@ def explain(part: TenantPart, locale: Locale) -> Explanation:
         scores=tuple(_score_row(row, report, locale) for row in report.get("scores") or []),
         changes=tuple(_changes(report, locale)),
         quality=tuple(_quality(report, part, locale)),
-        notes=tuple(_said(stored, locale) for stored in report.get("notes") or []),
+        notes=tuple(_said(stored, locale) for stored in report.get("notes") or [] if stored["code"] != ABOUT_TOTALS),
         refused=tuple(say(locale.language, "refused", **_refusal(row)) for row in report.get("refused_settings") or []),
         error=error,
     )

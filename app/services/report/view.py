@@ -8,9 +8,10 @@ from typing import Any
 
 from app.db.store import Row
 from app.services.ml.calendar import Calendar
+from app.services.ml.notes import say_stored
 from app.services.report.chart import Chart, ChartDay, draw_chart, known_marks, stretches
 from app.services.report.data import History, TenantPart
-from app.services.report.explain import Explanation, explain
+from app.services.report.explain import ABOUT_TOTALS, Explanation, explain
 from app.services.report.formats import CENTS_BELOW, DASH, Locale, language_of
 from app.services.report.parts import PartsView, view_parts
 from app.services.report.words import say
@@ -191,6 +192,9 @@ def _lines(report: Row, days: list[ChartDay], history: History | None, locale: L
         n = min(28, horizon)
         headline = say(locale.language, "headline", n=n, total=locale.money(report["total_28"]))
         lines.append(f"{headline}. {_total_range(report, 28, locale)}".strip())
+    lines += [
+        say_stored(stored, locale.language) for stored in report.get("notes") or [] if stored["code"] == ABOUT_TOTALS
+    ]
     versus = compare(report, history)
     if versus:
         n, before, change = versus
@@ -229,8 +233,7 @@ def compare(report: Row, history: History | None) -> tuple[int, float, float] | 
     if history is None or len(history.y) < n:
         return None
     before = sum(history.y[-n:])
-    total = sum(row["yhat"] for row in report["forecast"][:n])
-    return (n, before, total / before - 1) if before > 0 else None
+    return (n, before, report["total_28"] / before - 1) if before > 0 else None
 
 
 def _first_day(day: ChartDay, locale: Locale) -> str:

@@ -22,6 +22,7 @@ from tests.factories import closed_on_sundays, weekly_series
 KEYS = {
     "series", "windows", "failed", "mase", "rmsse", "wape", "smape", "sql", "coverage_80", "coverage_95",
     "coverage_80_total_7", "coverage_95_total_7", "coverage_80_total_28", "coverage_95_total_28",
+    "error_total_7", "bias_total_7", "error_total_28", "bias_total_28",
     "share_worse_than_snaive", "share_of_series_worse_than_snaive", "cpu_seconds_per_window",
 }  # fmt: skip
 CHEAP = MLSettings(model_candidates=("naive", "snaive", "weekday_mean"))
@@ -86,7 +87,7 @@ def test_a_series_is_worse_than_seasonal_naive_by_the_errors_of_all_its_windows_
     assert result["pooled"]["share_of_series_worse_than_snaive"] == 0.5
 
 
-def test_totals_are_judged_by_their_own_bands_as_far_as_the_horizon_goes():
+def test_totals_and_their_bands_are_judged_as_far_as_the_horizon_goes():
     series = weekly_series(200, noise=0.3)
     whole = BusinessMLEngine(CHEAP.model_copy(update={"horizon_days": 28})).forecast(series.head(172), Calendar())
 
@@ -97,8 +98,11 @@ def test_totals_are_judged_by_their_own_bands_as_far_as_the_horizon_goes():
         for level in (0.8, 0.95):
             lower, upper = total.bands[level]
             assert month[f"coverage_{level * 100:.0f}_total_{total.days}"] == float(lower <= sold <= upper)
+        off = (total.yhat - sold) / (total.days * series.y[:172].mean())
+        assert month[f"bias_total_{total.days}"] == pytest.approx(off)
+        assert month[f"error_total_{total.days}"] == pytest.approx(abs(off))
     assert week["coverage_80_total_7"] in {0.0, 1.0}
-    assert week["coverage_80_total_28"] is None
+    assert week["coverage_80_total_28"] is week["bias_total_28"] is None
 
 
 def test_pooled_wape_weighs_by_sales_and_mase_by_window():

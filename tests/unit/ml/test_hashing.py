@@ -61,6 +61,7 @@ def _result(**changes: Any) -> EngineResult:
     values: dict[str, Any] = {
         "as_of": date(2026, 11, 3),
         "forecast": Forecast(date(2026, 11, 4), yhat, {0.8: (yhat - 1, yhat + 1)}),
+        "means": yhat,
         "totals": (Total(7, 3.0, {0.8: (1.0, 5.0)}),),
         "parts": Parts(yhat, yhat * 0, yhat * 0, yhat * 0, yhat * 0),
         "anomalies": (Anomaly(date(2026, 11, 2), 9.0, 1.0, 6.1, is_anomaly=True),),
@@ -174,6 +175,7 @@ def test_a_difference_past_the_sixth_digit_does_not_change_the_output_hash():
         {"as_of": date(2026, 11, 2)},
         {"forecast": Forecast(date(2026, 11, 4), np.array([1.001, 2.0]), {})},
         {"totals": (Total(7, 3.0, {0.8: (1.0, 5.1)}),)},
+        {"totals": (Total(7, 3.1, {0.8: (1.0, 5.0)}),)},
         {"parts": Parts(*np.array([[1.0, 1.0], [0.0, 1.0], [0.0, 0.0], [0.0, 0.0], [0.0, 0.0]]))},
         {"anomalies": ()},
         {"chosen": "naive"},

@@ -80,6 +80,11 @@ def violations(series: DailySeries, settings: MLSettings, result: EngineResult) 
             found.append(f"bounds out of order at {level}")
         if (series.y >= 0).all() and lower.min() < 0:
             found.append(f"negative at {level}")
+    for total in result.totals:
+        if not all(lower <= total.yhat <= upper for lower, upper in total.bands.values()):
+            found.append(f"total of {total.days} days outside its band")
+        if not np.isfinite(total.yhat) or ((series.y >= 0).all() and total.yhat < 0):
+            found.append(f"total of {total.days} days is {total.yhat}")
     if not 0 <= result.confidence_score <= 1:
         found.append("confidence")
     if abs(sum(result.weights.values()) - 1) > 1e-4 or set(result.members) != set(result.weights):

@@ -24,7 +24,8 @@ T_80, T_95 = 1.43976, 2.44691  # Student's t with 6 degrees of freedom, from a t
 
 
 def band(errors, level=0.8, days=7, *, yhat=None, is_open=OPEN, floor=-math.inf) -> tuple[float, float]:
-    made = totals(np.full(28, 100.0) if yhat is None else yhat, is_open, errors, (level,), floor)
+    yhat = np.full(28, 100.0) if yhat is None else yhat
+    made = totals(yhat, yhat, is_open, errors, (level,), floor)
     return next(total.bands[level] for total in made if total.days == days)
 
 
@@ -71,7 +72,7 @@ def test_errors_of_known_kinds_are_covered_about_as_often_as_the_level_says(days
         noise = rng.normal(0, 10, 200)
         for day in range(1, 200):
             noise[day] += persistence * noise[day - 1]
-        lower_upper = totals(np.zeros(28), OPEN, noise[-112:-28].reshape(3, 28), LEVELS, -math.inf)
+        lower_upper = totals(np.zeros(28), np.zeros(28), OPEN, noise[-112:-28].reshape(3, 28), LEVELS, -math.inf)
         made = next(total for total in lower_upper if total.days == days)
         actual = noise[-28:][:days].sum()
         inside += [made.bands[level][0] <= actual <= made.bands[level][1] for level in LEVELS]
@@ -85,7 +86,10 @@ def test_any_level_is_possible_and_a_higher_one_is_never_narrower():
     errors = np.random.default_rng(1).normal(size=(3, 28))
     levels = (0.05, 0.5, 0.8, 0.9, 0.95, 0.99, 0.999)
 
-    widths = [np.diff(bounds)[0] for bounds in totals(np.zeros(28), OPEN, errors, levels, -math.inf)[1].bands.values()]
+    widths = [
+        np.diff(bounds)[0]
+        for bounds in totals(np.zeros(28), np.zeros(28), OPEN, errors, levels, -math.inf)[1].bands.values()
+    ]
 
     assert widths == sorted(widths)
     assert widths[0] > 0
@@ -93,7 +97,7 @@ def test_any_level_is_possible_and_a_higher_one_is_never_narrower():
 
 @pytest.mark.parametrize(("horizon", "days"), [(1, []), (6, []), (7, [7]), (27, [7]), (28, [7, 28]), (365, [7, 28])])
 def test_a_horizon_gives_the_totals_that_it_holds(horizon, days):
-    made = totals(np.ones(horizon), np.ones(horizon, dtype=bool), np.ones((3, 28)), LEVELS, 0.0)
+    made = totals(np.ones(horizon), np.ones(horizon), np.ones(horizon, dtype=bool), np.ones((3, 28)), LEVELS, 0.0)
 
     assert [total.days for total in made] == days
 
@@ -103,6 +107,19 @@ def test_sales_that_were_never_negative_have_no_negative_bound():
 
     assert band(errors, floor=0.0)[0] == 0.0
     assert band(errors)[0] < 0
+
+
+def test_a_total_of_means_has_the_band_of_what_the_means_missed():
+    sold = np.tile([0.0, 0.0, 0.0, 0.0, 70.0, 0.0, 0.0], 12).reshape(3, 28)  # the usual day is 0, a week 70
+
+    usual, mean = (totals(np.zeros(28), means, OPEN, sold, (0.8,), 0.0)[1] for means in (np.zeros(28), np.full(28, 10)))
+
+    assert (usual.yhat, mean.yhat) == (0.0, 280.0)
+    assert mean.bands[0.8][0] < 280.0 < mean.bands[0.8][1]
+    assert spread(sold - 10.0, 28) < spread(sold, 28)
+    assert mean.bands[0.8][1] - 280.0 == pytest.approx(
+        spread(sold - 10.0, 28) * T_80 * math.sqrt((DEGREES - 2) / DEGREES), abs=0.01
+    )
 
 
 def test_announced_closures_narrow_the_band_and_a_closed_week_has_none():
