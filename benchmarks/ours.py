@@ -9,6 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import app
 from app.config.ml_settings import FULL, MLSettings
 from app.services.ml.calendar import Calendar
@@ -41,6 +43,15 @@ PATCHES: Mapping[tuple[str, str], Patches] = {
         "ml_engine.find_level_shift": lambda *_: NO_SHIFT,
     },
     ("even_bands", "bands as wide on the first day as on the last"): {"intervals.RISE": 0.0},
+    ("any_season", "bands as wide whatever the season did in earlier years"): {
+        "ml_engine.season_width": lambda *_: 1.0
+    },
+    ("odd_days", "unexplained days without sales in the bands as often as they fell into the folds"): {
+        "ml_engine.no_more_often": lambda rare, _: np.ones_like(rare)
+    },
+    ("no_dates", "without the same date of earlier years"): {
+        "candidates.direct_rows.days_to_same_date": lambda _, n_days, __: np.full(n_days, 10**6)  # before any history
+    },
 }
 TITLES = {"full": "tenantcast `full`", "fast": "tenantcast `fast`", "classic": "tenantcast `classic`"}
 
