@@ -212,14 +212,13 @@ def _holidays_of(country: str, year: int) -> _HolidayTable:
     import holidays  # heavy at import, and many tenants have no country
 
     code, _, wanted = country.partition("-")
-    try:
-        known = holidays.country_holidays(code.upper())
-        subdivision = _spelled(wanted, [*known.subdivisions, *known.subdivisions_aliases]) if wanted else None
-        # The library would take the language from the environment: the same tenant, other names elsewhere.
-        language = known.default_language
-        found = holidays.country_holidays(code.upper(), subdivision or wanted or None, year, language=language)
-    except NotImplementedError:  # the library's answer to a country, part or year that it does not know
+    code, parts = code.upper(), _supported().get(code.upper())
+    subdivision = _spelled(wanted, parts) if parts and wanted else None
+    if parts is None or (wanted and subdivision is None):
         return _HolidayTable(_NO_DAYS, ())
+    # The library would take the language from the environment: the same tenant, other names elsewhere.
+    language = holidays.country_holidays(code).default_language
+    found = holidays.country_holidays(code, subdivision, year, language=language)
     days = sorted(found)
     return _HolidayTable(np.array([day.toordinal() for day in days], dtype=np.int64), tuple(found[day] for day in days))
 
@@ -230,11 +229,10 @@ def _regional_holidays_of(country: str, year: int) -> IntArray:
     import holidays
 
     code, _, wanted = country.upper().partition("-")
-    try:
-        parts = () if wanted else holidays.country_holidays(code).subdivisions
-        days = {day for part in parts for day in holidays.country_holidays(code, part, year)}
-    except NotImplementedError:  # as above
+    if wanted or code not in _supported():
         return _NO_DAYS
+    parts = holidays.country_holidays(code).subdivisions
+    days = {day for part in parts for day in holidays.country_holidays(code, part, year)}
     return np.array(sorted(day.toordinal() for day in days), dtype=np.int64)
 
 
