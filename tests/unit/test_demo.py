@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import cast
 from zoneinfo import ZoneInfo
 
+import holidays
 import pytest
 from rich.console import Console
 
@@ -17,7 +18,7 @@ from app.services.demo.generator import DemoTruth, ShopTruth, generate_demo
 from app.services.demo.run import DemoResult, DemoRow, _own_settings
 from app.services.demo.shops import SHOPS
 from app.services.demo.table import demo_table
-from app.services.demo.tickets import draw_tickets
+from app.services.demo.tickets import draw_tickets, stretch_days
 from app.services.report.view import Summary
 from app.services.sales_import import ImportReport
 
@@ -122,6 +123,19 @@ def test_the_outage_sells_nothing_in_a_shop_that_is_always_open(truth: DemoTruth
 
     assert sorted(silent) == list(pharmacy.outage)
     assert len(silent) == 4
+
+
+def test_whatever_the_day_no_public_holiday_explains_the_outage() -> None:
+    pharmacy = next(one for one in SHOPS if one.name == "Farmacia del Puerto")
+    (outage,) = pharmacy.stretches
+    feasts = holidays.country_holidays("CL", years=range(2025, 2028))
+
+    for today in (NOW.date() + timedelta(days=n) for n in range(366)):
+        days = stretch_days(pharmacy, outage, today)
+
+        assert len(days) == 4
+        assert days[0] <= today - timedelta(days=41)
+        assert not feasts.keys() & set(days), today
 
 
 def test_the_level_shift_is_a_third(truth: DemoTruth) -> None:

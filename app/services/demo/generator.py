@@ -106,7 +106,7 @@ def _truth(shop: Shop, today: date, tickets: list[Ticket], *, bad: int, ahead: i
             {"day": day.isoformat(), "kind": stretch.kind, "name": stretch.name}
             for stretch in shop.stretches
             if stretch.announced
-            for day in stretch_days(stretch, today)
+            for day in stretch_days(shop, stretch, today)
         ],
         outage=_days_of(shop, "outage", today),
         surprises=_days_of(shop, "surprise", today),
@@ -115,7 +115,9 @@ def _truth(shop: Shop, today: date, tickets: list[Ticket], *, bad: int, ahead: i
 
 
 def _days_of(shop: Shop, kind: str, today: date) -> tuple[date, ...]:
-    return tuple(day for stretch in shop.stretches if stretch.kind == kind for day in stretch_days(stretch, today))
+    return tuple(
+        day for stretch in shop.stretches if stretch.kind == kind for day in stretch_days(shop, stretch, today)
+    )
 
 
 def _sale_row(shop: Shop, ticket: Ticket) -> tuple[str, str, str, str]:

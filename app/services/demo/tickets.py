@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from app.services.demo.shops import Shop, Stretch
+from app.services.ml.calendar import Calendar
 
 WHOLE_UNITS = frozenset({"CLP", "JPY", "PYG", "KRW"})  # currencies without cents
 
@@ -28,9 +29,12 @@ def first_unfinished_day(shop: Shop, now: datetime) -> date:
     return (now.astimezone(ZoneInfo(shop.time_zone)) - timedelta(hours=shop.cutoff_hour)).date()
 
 
-def stretch_days(stretch: Stretch, today: date) -> list[date]:
-    """The calendar days of a stretch, oldest first."""
-    return [today - timedelta(days=stretch.offset - i) for i in range(stretch.n_days)]
+def stretch_days(shop: Shop, stretch: Stretch, today: date) -> list[date]:
+    """The calendar days of a stretch, oldest first; an outage lies earlier where a public holiday would explain it."""
+    first = today - timedelta(days=stretch.offset)
+    while stretch.kind == "outage" and Calendar(shop.country).holidays(first, stretch.n_days).any():
+        first -= timedelta(days=1)
+    return [first + timedelta(days=i) for i in range(stretch.n_days)]
 
 
 def draw_tickets(shop: Shop, seed: list[int], now: datetime) -> list[Ticket]:
@@ -57,7 +61,7 @@ def day_factor(shop: Shop, day: date, back: int) -> float:
 
 
 def _stretch_factors(shop: Shop, today: date) -> dict[date, float]:
-    return {day: stretch.factor for stretch in shop.stretches for day in stretch_days(stretch, today)}
+    return {day: stretch.factor for stretch in shop.stretches for day in stretch_days(shop, stretch, today)}
 
 
 def _tickets_of_day(shop: Shop, day: date, factor: float, rng: np.random.Generator) -> Iterator[Ticket]:
